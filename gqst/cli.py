@@ -1,0 +1,61 @@
+"""What the entry points share: how they end, and how they speak."""
+
+import argparse
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Calls an entry point and exits: 0, or with one sentence 2 for bad input and 1 for a failed run."""
+    from gqst import types
+
+    logging.basicConfig(format="gqst: %(message)s", level=logging.ERROR)
+    logging.getLogger("gqst").setLevel(logging.INFO)
+    # Orbax and JAX tell of their own doings through absl and jax: only errors are for the user.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        code = main()
+    except types.InputError as error:
+        _fail(error, 2)
+    except types.RunError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        os._exit(0)
+    sys.exit(code or 0)
+
+
+def add_config_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds --config and --set."""
+    parser.add_argument(
+        "--config",
+        required=True,
+        help="a config file, or the name of one that comes with gqst, as in quickstart",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="changes to the config, as in steps=2000 generator.filters=32 losses.cycle=off",
+    )
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between runs, unless JAX_COMPILATION_CACHE_DIR says where or is empty."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(base) / "gqst" / "xla"))
+
+
+def _fail(sentence: object, code: int) -> None:
+    print(f"gqst: error: {sentence}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,401 @@
+"""The configuration of an experiment: frozen, validated, unknown keys refused.
+
+An experiment is a Python file with `get_config()` that returns a `Config`. `load` reads it, `override` applies
+`--set key=value`, `to_json` and `from_json` keep it beside the run.
+"""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import json
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
+
+import pydantic
+
+from gqst import types
+
+_STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
+_T = TypeVar("_T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
+def _frozen(cls: type[_T]) -> type[_T]:
+    return cast(type[_T], pydantic.dataclasses.dataclass(cls, frozen=True, kw_only=True, config=_STRICT))
+
+
+Fraction = Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
+Weight = pydantic.NonNegativeFloat | tuple[tuple[pydantic.NonNegativeInt, pydantic.NonNegativeFloat], ...]
+
+
+@_frozen
+class Choice:
+    """A member of a registry (a data source, a network) and its options. Write it with `choice`.
+
+    Attributes:
+      name: the member's name.
+      options: its keyword options; the member's own signature says which there are.
+    """
+
+    name: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@_frozen
+class Loss:
+    """A term of the objective. Write it with `loss`.
+
+    Attributes:
+      term: the name of the term in the registry of losses; None where the label in `Config.losses` is it.
+      weight: a number, or knots ((step, weight), ...) between which the weight goes linearly; 0 switches
+        the term off, and what only it needs is then not computed.
+      options: the term's keyword options.
+    """
+
+    term: str | None = None
+    weight: Weight = 1.0
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def on(self) -> bool:
+        """Whether the term has a weight above 0 at any step."""
+        return any(w > 0 for _, w in self.weight) if isinstance(self.weight, tuple) else self.weight > 0
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "Loss":
+        if isinstance(self.weight, tuple):
+            steps = [step for step, _ in self.weight]
+            if not steps or steps != sorted(set(steps)):
+                raise ValueError(f"the steps of a weight's knots must rise, got {steps}")
+        return self
+
+
+@_frozen
+class Preprocess:
+    """How a picture becomes a training crop of `image_size` (the paper's step 1).
+
+    Attributes:
+      resize: `resize_and_crop` (shorter side to load_size, shape kept, then crop), `stretch_and_crop` (both
+        sides to load_size, then crop; what pytorch-CycleGAN calls resize_and_crop), `scale_width` (width to
+        load_size, then crop) or `none` (crop at the picture's own size).
+      load_size: pixels; None takes image_size * 286 / 256, the published ratio.
+      random_scale: lowest and highest factor on the size before the crop, drawn anew for every picture.
+      flip: whether half of the training pictures are mirrored left to right.
+    """
+
+    resize: Literal["resize_and_crop", "stretch_and_crop", "scale_width", "none"] = "resize_and_crop"
+    load_size: pydantic.PositiveInt | None = None
+    random_scale: tuple[pydantic.PositiveFloat, pydantic.PositiveFloat] = (1.0, 1.0)
+    flip: bool = True
+
+
+@_frozen
+class Optimizer:
+    """An optax optimiser and its learning rate over the run.
+
+    Attributes:
+      name: adam, adamw, nadam, radam, lion, rmsprop, sgd, adabelief or yogi, from optax.
+      learning_rate: the highest rate.
+      schedule: `constant`, `linear_decay` (constant until decay_start, then to 0 at the last step, as
+        CycleGAN) or `cosine` (to 0 at the last step).
+      warmup_steps: steps of linear rise from 0 before the schedule.
+      decay_start: step where linear_decay begins; None is half of the run.
+      clip_norm: largest global norm of the gradient; None clips nothing.
+      options: the optimiser's own options, as in {"b2": 0.99}. Where it has a first moment b1, that is 0.5
+        unless given here, as GANs are trained.
+    """
+
+    name: Literal["adam", "adamw", "nadam", "radam", "lion", "rmsprop", "sgd", "adabelief", "yogi"] = "adam"
+    learning_rate: pydantic.PositiveFloat = 2e-4
+    schedule: Literal["constant", "linear_decay", "cosine"] = "constant"
+    warmup_steps: pydantic.NonNegativeInt = 0
+    decay_start: pydantic.NonNegativeInt | None = None
+    clip_norm: pydantic.PositiveFloat | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@_frozen
+class Config:
+    """An experiment.
+
+    Attributes:
+      steps: optimiser steps of the whole run.
+      batch_size: pictures of each domain in a step, over all devices.
+      image_size: side of the square training crops, in pixels.
+      seed: of everything random.
+      checkpoint_every: steps between checkpoints.
+      round_every: steps between rounds: held-out metrics and sample grids.
+      log_every: steps between lines of training metrics.
+      steps_per_dispatch: steps that one call to the device runs (lax.scan); the four numbers above and
+        `steps` must be multiples of it.
+      data: the data source.
+      preprocess: how pictures become training crops.
+      validation: pictures held off the training split for the rounds: a count, or a fraction below 1.
+      samples: pictures in a sample grid.
+      generator: the network that makes fakes.
+      discriminator: the network that tells fakes from targets.
+      conditional: whether the discriminator sees the source beside the picture, D(x, .); paired data only.
+      losses: the terms of the objective by label.
+      generator_optimizer, discriminator_optimizer: one optax optimiser for each network.
+      ema_decay: of the running average of the generator's parameters that evaluation and stylising use.
+      pool_size: past fakes that the discriminator is shown at random; 0 has no pool.
+      compute_dtype: of activations; parameters, losses and metrics are float32.
+      keep_checkpoints: newest checkpoints that are kept.
+      keep_every: checkpoints at multiples of it are kept for good; None keeps none besides.
+    """
+
+    steps: pydantic.PositiveInt = 100_000
+    batch_size: pydantic.PositiveInt = 1
+    image_size: Annotated[int, pydantic.Field(ge=16)] = 256
+    seed: pydantic.NonNegativeInt = 0
+    checkpoint_every: pydantic.PositiveInt = 5_000
+    round_every: pydantic.PositiveInt = 1_000
+    log_every: pydantic.PositiveInt = 100
+    steps_per_dispatch: pydantic.PositiveInt = 1
+    data: Choice = Choice(name="demo")
+    preprocess: Preprocess = Preprocess()
+    validation: Fraction | pydantic.NonNegativeInt = 0.05
+    samples: pydantic.PositiveInt = 4
+    generator: Choice = Choice(name="resnet")
+    discriminator: Choice = Choice(name="patch")
+    conditional: bool = False
+    losses: Mapping[str, Loss] = dataclasses.field(
+        default_factory=lambda: {
+            "adversarial": loss(1.0, form="lsgan"),
+            "cycle": loss(10.0),
+            "identity": loss(5.0),
+        }
+    )
+    generator_optimizer: Optimizer = Optimizer()
+    discriminator_optimizer: Optimizer = Optimizer()
+    ema_decay: Fraction = 0.999
+    pool_size: pydantic.NonNegativeInt = 0
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    keep_checkpoints: pydantic.PositiveInt = 3
+    keep_every: pydantic.PositiveInt | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "Config":
+        for key in ("steps", "checkpoint_every", "round_every", "log_every"):
+            if getattr(self, key) % self.steps_per_dispatch:
+                raise ValueError(
+                    f"{key}={getattr(self, key)} is not a multiple of "
+                    f"steps_per_dispatch={self.steps_per_dispatch}"
+                )
+        return self
+
+
+RESUMABLE = (
+    "steps",
+    "checkpoint_every",
+    "round_every",
+    "log_every",
+    "steps_per_dispatch",
+    "samples",
+    "keep_checkpoints",
+    "keep_every",
+)
+"""Keys that may change between two starts of one run; any other makes it another experiment."""
+
+
+def choice(name: str, **options: Any) -> Choice:
+    """A registry member with its options, as in `choice("resnet", filters=64, blocks=9)`."""
+    return Choice(name=name, options=options)
+
+
+def loss(weight: Any = 1.0, /, *, term: str | None = None, **options: Any) -> Loss:
+    """A loss term, as in `loss(1.0, form="lsgan")`; `term` where the label is not the term's name."""
+    return Loss(term=term, weight=weight, options=options)
+
+
+def load(path: str | pathlib.Path) -> Config:
+    """Reads an experiment from a Python file that has `get_config()`.
+
+    Args:
+      path: a file, or the bare name of a config that comes with gqst, as in "quickstart".
+
+    Raises:
+      InputError: the file is missing, cannot be run, has no `get_config`, or sets a key or value that there
+        is not.
+    """
+    file = _find(path)
+    spec = importlib.util.spec_from_file_location(f"gqst_config_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        made = module.get_config()
+    except pydantic.ValidationError as error:
+        raise types.InputError(f"{file}: {_sentence(error)}") from error
+    except types.InputError:
+        raise
+    except Exception as error:
+        raise types.InputError(f"config {file} cannot be run: {type(error).__name__}: {error}") from error
+    if not isinstance(made, Config):
+        raise types.InputError(f"config {file}: get_config() returned {made!r}, not a gqst Config")
+    return made
+
+
+def bundled() -> dict[str, pathlib.Path]:
+    """The configs that come with gqst, by name."""
+    package = pathlib.Path(__file__).parent
+    # A wheel holds them inside the package, a clone beside it.
+    folders = [package / "configs", package.parent / "configs"]
+    return {f.stem: f for folder in folders for f in sorted(folder.glob("*.py")) if f.stem != "__init__"}
+
+
+def override(config: Config, assignments: Iterable[str]) -> Config:
+    """The config with `key=value` assignments applied in order, validated as a whole.
+
+    A key is a dotted path, as in `batch_size`, `generator.filters` (an option), `generator` (the member by
+    name, its options then the default ones) or `losses.cycle.weight`. A loss set to `off` is removed, a new
+    label is added. Values are Python literals; what is none is taken as text.
+
+    Raises:
+      InputError: an unknown key, or a value that does not fit.
+    """
+    tree = _to_dict(config)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise types.InputError(f"--set {assignment!r} is not of the form key=value")
+        _assign(tree, key.strip(), _literal(text.strip()))
+    return _from_dict(tree, "--set")
+
+
+def to_json(config: Config) -> str:
+    """The config as JSON text, every key spelt out."""
+    return json.dumps(_to_dict(config), indent=2) + "\n"
+
+
+def from_json(text: str, *, origin: str) -> Config:
+    """The config that `to_json` wrote; InputError, naming `origin`, if it cannot be read."""
+    try:
+        tree = json.loads(text)
+    except ValueError as error:
+        raise types.InputError(f"{origin} is not JSON: {error}") from error
+    return _from_dict(tree, origin)
+
+
+def differences(
+    one: Config, other: Config, *, ignore: Iterable[str] = RESUMABLE
+) -> dict[str, tuple[Any, Any]]:
+    """The leaves that differ, by dotted key, with both values; top-level keys in `ignore` left out."""
+    first, second = (dict(_leaves(_to_dict(c))) for c in (one, other))
+    skipped = set(ignore)
+    return {
+        key: (first.get(key), second.get(key))
+        for key in sorted({*first, *second})
+        if first.get(key) != second.get(key) and key.split(".")[0] not in skipped
+    }
+
+
+def _find(path: str | pathlib.Path) -> pathlib.Path:
+    file = pathlib.Path(path)
+    if file.is_file():
+        return file
+    known = bundled()
+    if str(path) in known:
+        return known[str(path)]
+    raise types.InputError(
+        f"no config file {str(path)!r}; give a path, or one that comes with gqst: {', '.join(sorted(known))}"
+    )
+
+
+def _to_dict(config: Config) -> dict[str, Any]:
+    # Through JSON, so that a config made now and one read back compare equal.
+    return json.loads(pydantic.TypeAdapter(Config).dump_json(config))
+
+
+def _from_dict(tree: Mapping[str, Any], origin: str) -> Config:
+    try:
+        return pydantic.TypeAdapter(Config).validate_python(tree)
+    except pydantic.ValidationError as error:
+        raise types.InputError(f"{origin}: {_sentence(error)}") from error
+
+
+def _sentence(error: pydantic.ValidationError) -> str:
+    """The first complaint of pydantic in one sentence that names key and value."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"] if not _is_union_arm(part))
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"unknown config key {key!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"config: {message}"
+    return f"config key {key!r} is {first['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _is_union_arm(part: int | str) -> bool:
+    return isinstance(part, str) and any(mark in part for mark in "([-")
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "null": None}.get(text, text)
+
+
+def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    top, *rest = key.split(".")
+    if top not in tree:
+        raise _unknown(key, tree)
+    if top == "losses":
+        _assign_loss(tree[top], key, rest, value)
+    elif isinstance(tree[top], dict) and set(tree[top]) == {"name", "options"}:
+        _assign_choice(tree, top, key, rest, value)
+    else:
+        _assign_plain(tree, key, value)
+
+
+def _assign_loss(losses: dict[str, Any], key: str, rest: list[str], value: Any) -> None:
+    if len(rest) == 1 and value in ("off", None):
+        if rest[0] not in losses:
+            raise _unknown(key, losses)
+        del losses[rest[0]]
+    elif len(rest) == 1:
+        losses.setdefault(rest[0], {"options": {}})["weight"] = value
+    elif len(rest) == 2:
+        entry = losses.setdefault(rest[0], {"options": {}})
+        (entry if rest[1] in ("term", "weight") else entry["options"])[rest[1]] = value
+    else:
+        raise types.InputError(f"config key {key!r}: write losses.LABEL or losses.LABEL.OPTION")
+
+
+def _assign_choice(tree: dict[str, Any], top: str, key: str, rest: list[str], value: Any) -> None:
+    if not rest or rest == ["name"]:
+        tree[top] = {"name": value, "options": {}}
+    elif len(rest) == 1:
+        tree[top]["options"][rest[0]] = value
+    else:
+        raise types.InputError(f"config key {key!r}: write {top} or {top}.OPTION")
+
+
+def _assign_plain(tree: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    node = tree
+    for part in path:
+        if not isinstance(node.get(part), dict):
+            raise _unknown(key, node)
+        node = node[part]
+    # The options of an optimiser are its own: any key may be new there.
+    if last not in node and path[-1:] != ["options"]:
+        raise _unknown(key, node)
+    node[last] = value
+
+
+def _unknown(key: str, known: Iterable[str]) -> types.InputError:
+    near = difflib.get_close_matches(key.split(".")[-1], list(known), n=1)
+    meant = f" (did you mean {near[0]!r}?)" if near else ""
+    return types.InputError(f"unknown config key {key!r}{meant}; there are: {', '.join(sorted(known))}")
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, tree

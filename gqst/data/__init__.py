@@ -1,0 +1,1 @@
+"""Data: pictures from many sources, as batches. Never imports JAX."""

@@ -1,0 +1,120 @@
+"""Pictures in folders without counterparts: two domains, the bundled demo set, one style image."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from gqst import registry, types
+from gqst.data import transforms
+from gqst.data.sources import base, files
+
+_STYLES = "styles"
+
+
+@base.SOURCES.register("folders")
+def folders(
+    *,
+    root: str | None = None,
+    source: str | None = None,
+    target: str | None = None,
+    test_source: str | None = None,
+    test_target: str | None = None,
+) -> base.Dataset:
+    """Two unpaired domains in folders, nested ones included.
+
+    Args:
+      root: a folder with trainA (source), trainB (target) and, optionally, testA and testB.
+      source: any folder, instead of root.
+      target: any folder, instead of root.
+      test_source: a folder for the test split.
+      test_target: a folder for the test split.
+    """
+    if (root is None) == (source is None and target is None):
+        raise types.InputError("data source 'folders' takes either root, or source and target")
+    if root is None:
+        return base.Dataset(
+            train=_split("folders", source=source, target=target),
+            test=_optional_split("folders", test_source=test_source, test_target=test_target),
+        )
+    if test_source is not None or test_target is not None:
+        raise types.InputError("data source 'folders' takes test_source only without root")
+    inside = {name: os.path.join(root, name) for name in ("trainA", "trainB", "testA", "testB")}
+    tests = [inside[name] for name in ("testA", "testB")]
+    has_test = any(files.resolve(path).exists() for path in tests)
+    return base.Dataset(
+        train=_split("folders", trainA=inside["trainA"], trainB=inside["trainB"]),
+        test=_split("folders", testA=tests[0], testB=tests[1]) if has_test else None,
+    )
+
+
+@base.SOURCES.register("demo")
+def demo(*, source: str = "photos", target: str = "ukiyoe") -> base.Dataset:
+    """The bundled pictures: photographs and ukiyo-e prints, with a test split.
+
+    Args:
+      source: name of the source domain.
+      target: name of the target domain.
+    """
+    bundled = files.resolve("demo:")
+    known = sorted(path.parent.name for path in bundled.glob("*/train"))
+    for option, name in (("source", source), ("target", target)):
+        if name not in known:
+            hint = registry.hint(str(name), known)
+            raise types.InputError(
+                f"data option {option!r}: the demo set has no {name!r}{hint}, only {', '.join(known)}"
+            )
+    return base.Dataset(
+        train=_split("demo", source=f"demo:{source}/train", target=f"demo:{target}/train"),
+        test=_split("demo", source=f"demo:{source}/test", target=f"demo:{target}/test"),
+    )
+
+
+@base.SOURCES.register("style_image")
+def style_image(*, image: str, photos: str, test_photos: str | None = None) -> base.Dataset:
+    """Photographs, and a single picture as the style domain, of which every target is another crop.
+
+    Args:
+      image: the style picture; `demo:styles/...` names a bundled one.
+      photos: a folder of photographs.
+      test_photos: a folder of photographs that are kept for the test split.
+    """
+    path = files.resolve(image)
+    if path.is_dir():
+        raise types.InputError(f"the style image {image} is a folder; wanted is one picture")
+    try:
+        transforms.decode(path)
+    except transforms.UnreadableError as error:
+        raise types.InputError(
+            f"the style image {image} cannot be read: {error.reason}{_bundled_styles(image)}"
+        ) from error
+    style = files.Files(path.parent, [path])
+    train = base.Split(files.listing(photos, option="photos"), style)
+    if test_photos is None:
+        return base.Dataset(train=train)
+    test = dataclasses.replace(train, source=files.listing(test_photos, option="test_photos"))
+    return base.Dataset(train=train, test=test)
+
+
+def _optional_split(origin: str, **options: Any) -> base.Split | None:
+    """The split of two folders, None if neither is given; InputError if only one is."""
+    if all(path is None for path in options.values()):
+        return None
+    return _split(origin, **options)
+
+
+def _split(origin: str, **options: Any) -> base.Split:
+    """The unpaired split of two folders, source first, each under the name of its option."""
+    for option, path in options.items():
+        if path is None:
+            raise types.InputError(f"data source {origin!r} needs the option {option!r} too")
+    source, target = (files.listing(path, option=option) for option, path in options.items())
+    return base.Split(source, target)
+
+
+def _bundled_styles(image: str) -> str:
+    if not image.startswith("demo:"):
+        return ""
+    folder = files.resolve(f"demo:{_STYLES}")
+    names = ", ".join(f"demo:{_STYLES}/{pathlib.PurePath(p).name}" for p in sorted(folder.iterdir()))
+    return f" (there are {names})"

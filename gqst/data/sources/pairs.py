@@ -1,0 +1,141 @@
+"""Paired pictures: two side by side in one file, or two folders matched by name."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, Literal
+
+from PIL import Image
+
+from gqst import types
+from gqst.data import transforms
+from gqst.data.sources import base, files
+
+_SHOWN = 3
+# The two halves of a file are asked for one after the other, by a few threads.
+_REMEMBERED = 8
+
+
+@base.SOURCES.register("pairs")
+def pairs(*, root: str, direction: Literal["AtoB", "BtoA"] = "AtoB") -> base.Dataset:
+    """Pairs in the layout of pix2pix: a file holds two pictures side by side, A left, B right.
+
+    Args:
+      root: a folder with train and, if there are those splits, val and test.
+      direction: `AtoB` takes the left picture as source, `BtoA` the right one.
+    """
+
+    def split(name: str) -> base.Split | None:
+        folder = os.path.join(root, name)
+        if name != "train" and not files.resolve(folder).exists():
+            return None
+        both = files.listing(folder, option="root")
+        # Not decoded at a reduced size, which could shift the border between the two.
+        decode = functools.lru_cache(_REMEMBERED)(both.load)
+        left, right = Half(both, decode, 0), Half(both, decode, 1)
+        ordered = (left, right) if direction == "AtoB" else (right, left)
+        return base.Split(*ordered, paired=True)
+
+    train = split("train")
+    assert train is not None
+    return base.Dataset(train=train, validation=split("val"), test=split("test"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Half:
+    """The left (0) or right (1) half of every picture."""
+
+    pictures: files.Files
+    decode: Callable[[int], Image.Image]
+    side: int
+
+    @property
+    def origin(self) -> str:
+        """As `Pictures.origin`."""
+        return self.pictures.origin
+
+    def __len__(self) -> int:
+        """As in `Pictures`."""
+        return len(self.pictures)
+
+    def name(self, index: int) -> str:
+        """As `Pictures.name`."""
+        return self.pictures.name(index)
+
+    def load(self, index: int, *, shorter: int | None = None) -> Image.Image:
+        """As `Pictures.load`."""
+        del shorter
+        both = self.decode(index)
+        half = both.width // 2
+        if not half:
+            path = str(self.pictures.paths[index])
+            raise transforms.UnreadableError(path, "it does not hold two pictures side by side")
+        # Where the width is odd, the column in the middle belongs to neither.
+        left = self.side * (both.width - half)
+        return both.crop((left, 0, left + half, both.height))
+
+
+@base.SOURCES.register("matched")
+def matched(
+    *,
+    source: str,
+    target: str,
+    test_source: str | None = None,
+    test_target: str | None = None,
+) -> base.Dataset:
+    """Pairs in two folders: files of the same relative path, the suffix aside, belong together.
+
+    Args:
+      source: the folder of source pictures.
+      target: the folder of target pictures.
+      test_source: a folder for the test split.
+      test_target: a folder for the test split.
+    """
+    if (test_source is None) != (test_target is None):
+        raise types.InputError("data source 'matched' takes test_source and test_target together")
+    test = None
+    if test_source is not None:
+        test = _matched(test_source=test_source, test_target=test_target)
+    return base.Dataset(train=_matched(source=source, target=target), test=test)
+
+
+def _matched(**options: Any) -> base.Split:
+    (first, source), (second, target) = (
+        (path, _by_stem(files.listing(path, option=option), path)) for option, path in options.items()
+    )
+    if source.keys() != target.keys():
+        alone = [
+            f"{_some(one.keys() - other.keys())} only in {path}"
+            for one, other, path in ((source, target, first), (target, source, second))
+            if one.keys() - other.keys()
+        ]
+        raise types.InputError(
+            f"{first} has {len(source)} pictures and {second} has {len(target)}, "
+            f"and their names do not match: {'; '.join(alone)}"
+        )
+    return base.Split(_ordered(first, source), _ordered(second, target), paired=True)
+
+
+def _ordered(folder: str, by_stem: dict[str, pathlib.Path]) -> files.Files:
+    """Files in an order that does not depend on their suffixes."""
+    return files.Files(files.resolve(folder), [by_stem[stem] for stem in sorted(by_stem)])
+
+
+def _by_stem(found: files.Files, folder: str) -> dict[str, pathlib.Path]:
+    by_stem: dict[str, pathlib.Path] = {}
+    for path in found.paths:
+        stem = path.relative_to(found.root).with_suffix("").as_posix()
+        if stem in by_stem:
+            raise types.InputError(
+                f"{folder} has two pictures called {stem}: {by_stem[stem].name} and {path.name}"
+            )
+        by_stem[stem] = path
+    return by_stem
+
+
+def _some(stems: set[str]) -> str:
+    shown = ", ".join(sorted(stems)[:_SHOWN])
+    more = len(stems) - _SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown

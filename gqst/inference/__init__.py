@@ -1,0 +1,1 @@
+"""Inference: a trained generator applied to pictures."""

@@ -1,0 +1,132 @@
+"""A trained style applied to many picture files."""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from gqst import types
+from gqst.data import transforms
+from gqst.data.sources import files
+from gqst.inference import images, restore
+
+_log = logging.getLogger("gqst")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One file to read and one to write."""
+
+    source: pathlib.Path
+    output: pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How many pictures were written, were there already, and could not be done."""
+
+    written: int
+    skipped: int
+    failed: int
+
+
+def plan(inputs: Sequence[str], output: pathlib.Path, *, suffix: str | None = None) -> list[Job]:
+    """The files to stylise: folders with all pictures under them, in their own folders below `output`.
+
+    Args:
+      inputs: files and folders; `demo:` stands for the bundled pictures.
+      output: folder of the results; made when the first is written.
+      suffix: of the results, as in ".png"; None keeps each file's own where it can be written.
+
+    Raises:
+      InputError: a path is missing, a folder has no pictures, a result would replace an input, or two
+        results would have one name.
+    """
+    jobs: list[Job] = []
+    for given in inputs:
+        path = files.resolve(given)
+        if path.is_dir():
+            found = files.listing(path, option="--input")
+            jobs += [_job(p, output / p.relative_to(path), suffix) for p in found.paths]
+        elif path.is_file():
+            jobs.append(_job(path, output / path.name, suffix))
+        else:
+            raise types.InputError(f"there is no picture or folder {given} (--input)")
+    sources = {job.source.resolve() for job in jobs}
+    taken: dict[pathlib.Path, pathlib.Path] = {}
+    for job in jobs:
+        if job.output.resolve() in sources:
+            raise types.InputError(
+                f"{job.output} is one of the inputs and would be replaced: give another --output"
+            )
+        if job.output in taken:
+            raise types.InputError(
+                f"{taken[job.output]} and {job.source} would both be written to {job.output}: "
+                "stylise them into different folders"
+            )
+        taken[job.output] = job.source
+    return jobs
+
+
+def run(
+    generator: restore.Generator,
+    jobs: Sequence[Job],
+    *,
+    max_size: int | None = None,
+    skip_existing: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Outcome:
+    """Stylises every file; one that cannot be done is told in a line and passed over.
+
+    Args:
+      generator: the trained generator.
+      jobs: what to read and write.
+      max_size: longer side in pixels to which larger pictures are scaled down first.
+      skip_existing: whether results that are there already are left as they are.
+      progress: called after each picture with how many are done and how many there are.
+
+    Raises:
+      InputError: a result cannot be written.
+    """
+    written = skipped = failed = 0
+    for done, job in enumerate(jobs, start=1):
+        if skip_existing and job.output.exists():
+            skipped += 1
+        elif _stylise(generator, job, max_size):
+            written += 1
+        else:
+            failed += 1
+        if progress is not None:
+            progress(done, len(jobs))
+    return Outcome(written=written, skipped=skipped, failed=failed)
+
+
+def _job(source: pathlib.Path, output: pathlib.Path, suffix: str | None) -> Job:
+    own = source.suffix if source.suffix.lower() in images.FORMATS else ".png"
+    return Job(source=source, output=output.with_suffix(suffix or own))
+
+
+def _stylise(generator: restore.Generator, job: Job, max_size: int | None) -> bool:
+    try:
+        picture = images.read(job.source, max_size=max_size)
+        fake = generator(picture.rgb)
+    except transforms.UnreadableError as error:
+        _log.warning("left out: %s", error)
+        return False
+    except (ValueError, MemoryError, jax.errors.JaxRuntimeError) as error:
+        # Too small for the network, or too large for the memory.
+        _log.warning("left out: %s: %s", job.source, str(error).splitlines()[0])
+        return False
+    if not np.isfinite(fake).all():
+        _log.warning("left out: %s: the generator's output is not finite", job.source)
+        return False
+    try:
+        images.write(job.output, dataclasses.replace(picture, rgb=fake))
+    except OSError as error:
+        raise types.InputError(
+            f"cannot write {job.output}: {error.strerror or error}; free space or choose another --output"
+        ) from error
+    return True

@@ -1,0 +1,7 @@
+"""Generators and discriminators; importing the package registers every network in it."""
+
+from gqst import registry
+from gqst.models import discriminators, generators
+
+registry.import_members(generators.__name__, generators.__path__)
+registry.import_members(discriminators.__name__, discriminators.__path__)

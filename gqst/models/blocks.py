@@ -1,0 +1,124 @@
+"""Layers that several networks share."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from gqst.models import convolutions
+
+Norm = Literal["instance", "none"]
+Padding = Literal["reflect", "zero", "edge"]
+
+_PAD_MODES = {"reflect": "reflect", "zero": "constant", "edge": "edge"}
+INIT = nn.initializers.normal(0.02)  # of CycleGAN and pix2pix
+
+
+class Conv(nn.Module, kw_only=True):
+    """A convolution, NHWC, that keeps the size at stride 1 and halves it (rounded up) at stride 2.
+
+    Attributes:
+      features: output channels.
+      size: side of the kernel.
+      stride: 1 or 2.
+      padding: how the border is filled.
+      pad: pixels on every side; None is (size - 1) // 2.
+      dtype: of the computation; the parameters are float32.
+      kernel_init: of the kernel.
+    """
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    padding: Padding = "reflect"
+    pad: int | None = None
+    dtype: Any = jnp.float32
+    kernel_init: nn.initializers.Initializer = INIT
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
+        """The convolved activations."""
+        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        pad = (self.size - 1) // 2 if self.pad is None else self.pad
+        x = pad_border(x.astype(self.dtype), pad, self.padding)
+        x = convolutions.conv2d(x, kernel.astype(self.dtype), stride=self.stride)
+        return x + bias.astype(self.dtype)[None, None, None]
+
+
+class UpConv(nn.Module, kw_only=True):
+    """Nearest-neighbour up-sampling by 2 and a 3x3 convolution: no checkerboard (Odena et al. 2016).
+
+    It has the parameters of a 3x3 transposed convolution.
+
+    Attributes:
+      features: output channels.
+      dtype: of the computation; the parameters are float32.
+      kernel_init: of the kernel.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+    kernel_init: nn.initializers.Initializer = INIT
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w f"]:
+        """The activations at twice the height and width."""
+        kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x = convolutions.upsample_conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
+        return x + bias.astype(self.dtype)[None, None, None]
+
+
+def pad_border(x: Float[Array, "b h w c"], pad: int, padding: Padding) -> Float[Array, "b h2 w2 c"]:
+    """The activations with `pad` more pixels on every side."""
+    if pad == 0:
+        return x
+    return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode=_PAD_MODES[padding])
+
+
+def normalize(x: Float[Array, "b h w c"], norm: Norm) -> Float[Array, "b h w c"]:
+    """The activations normalised by the named norm, without learnt scale and shift.
+
+    `instance`: per picture and channel over all positions (Ulyanov et al. 2016), the variance in float32.
+    """
+    if norm == "none":
+        return x
+    wide = x.astype(jnp.float32)
+    mean = jnp.mean(wide, axis=(1, 2), keepdims=True)
+    centred = wide - mean
+    variance = jnp.mean(centred**2, axis=(1, 2), keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
+
+
+def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "b h2 w2 c"]:
+    """The pictures with reflected rows and columns added at the end, to sizes that `multiple` divides.
+
+    Raises:
+      ValueError: a side is shorter than `multiple`.
+    """
+    height, width = x.shape[1:3]
+    if min(height, width) < multiple:
+        raise ValueError(f"the network needs pictures of {multiple} px a side, got {height}x{width}")
+    return jnp.pad(x, ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)), mode="reflect")
+
+
+def centre(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Pictures in [0, 1] as networks take them, in [-1, 1]."""
+    return 2.0 * x - 1.0
+
+
+def to_picture(
+    change: Float[Array, "b h w c"], source: Float[Array, "b h w c"] | None
+) -> Float[Array, "b h w c"]:
+    """Pictures in [0, 1] of a network's last activations: (1 + tanh) / 2, which is a logistic of twice.
+
+    With a source the activations add to its logit, so that zeros give the source back (to 1e-3: the logit
+    of black and white is cut there).
+    """
+    if source is None:
+        return (1.0 + jnp.tanh(change)) / 2.0
+    held = jnp.clip(source, 1e-3, 1.0 - 1e-3)
+    return jax.nn.sigmoid(jnp.log(held) - jnp.log1p(-held) + 2.0 * change)

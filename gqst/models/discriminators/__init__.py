@@ -1,0 +1,1 @@
+"""Discriminators: one file each, chosen by `Config.discriminator`."""

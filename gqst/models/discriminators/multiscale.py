@@ -1,0 +1,48 @@
+"""The multi-scale discriminator of pix2pixHD (Wang et al. 2018, section 3.2)."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import pydantic
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from gqst.models import base, blocks
+from gqst.models.discriminators import patch
+
+
+@base.DISCRIMINATORS.register("multiscale")
+class MultiScale(nn.Module, kw_only=True):
+    """One patch discriminator for each size of the picture: whole, half, quarter.
+
+    Attributes:
+      scales: how many sizes.
+      filters, layers, norm, spectral_norm, dtype: of each, as in `patch`.
+    """
+
+    scales: pydantic.PositiveInt = 3
+    filters: pydantic.PositiveInt = 64
+    layers: pydantic.PositiveInt = 3
+    norm: blocks.Norm = "instance"
+    spectral_norm: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, pictures: Float[Array, "b h w c"], *, update_stats: bool = False) -> base.Verdict:
+        """The verdicts of all scales, the finest first; pictures in [0, 1]."""
+        verdicts = []
+        for scale in range(self.scales):
+            if scale:
+                pictures = nn.avg_pool(pictures, (2, 2), strides=(2, 2))
+            judge = patch.Patch(
+                filters=self.filters,
+                layers=self.layers,
+                norm=self.norm,
+                spectral_norm=self.spectral_norm,
+                dtype=self.dtype,
+            )
+            verdicts.append(judge(pictures, update_stats=update_stats))
+        return base.Verdict(
+            logits=tuple(v.logits[0] for v in verdicts),
+            activations=tuple(v.activations[0] for v in verdicts),
+        )

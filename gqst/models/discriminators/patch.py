@@ -1,0 +1,60 @@
+"""The PatchGAN discriminator of pix2pix (Isola et al. 2017, appendix 6.1.2)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pydantic
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from gqst.models import base, blocks
+
+
+@base.DISCRIMINATORS.register("patch")
+class Patch(nn.Module, kw_only=True):
+    """A fully convolutional network with one logit for each patch; 70x70 px patches with 3 layers.
+
+    Attributes:
+      filters: channels of the first layer; they double at each layer, to 8 times that.
+      layers: 4x4 convolutions of stride 2; one of stride 1 and the logit follow. A patch has a side of
+        16, 34, 70 or 142 px with 1, 2, 3 or 4 layers.
+      norm: `instance` or `none`; the first layer has none.
+      spectral_norm: whether every kernel is divided by its largest singular value (Miyato et al. 2018).
+      dtype: of the computation.
+    """
+
+    filters: pydantic.PositiveInt = 64
+    layers: pydantic.PositiveInt = 3
+    norm: blocks.Norm = "instance"
+    spectral_norm: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, pictures: Float[Array, "b h w c"], *, update_stats: bool = False) -> base.Verdict:
+        """The verdict on pictures in [0, 1]; ValueError if they are smaller than 2**(layers + 2) px.
+
+        `update_stats` lets spectral norm's power iteration go on, in the collection `batch_stats`.
+        """
+        smallest = 2 ** (self.layers + 2)
+        if min(pictures.shape[1:3]) < smallest:
+            raise ValueError(
+                f"a patch discriminator with {self.layers} layers needs pictures of {smallest} px a side, "
+                f"got {pictures.shape[1]}x{pictures.shape[2]}"
+            )
+        x = blocks.centre(pictures).astype(self.dtype)
+        activations = []
+        for layer in range(self.layers + 1):
+            features = self.filters * min(2**layer, 8)
+            x = self._conv(x, features, stride=2 if layer < self.layers else 1, update_stats=update_stats)
+            x = x if layer == 0 else blocks.normalize(x, self.norm)
+            x = nn.leaky_relu(x, 0.2)
+            activations.append(x)
+        logits = self._conv(x, 1, stride=1, update_stats=update_stats)
+        return base.Verdict(logits=(logits.astype(jnp.float32),), activations=(tuple(activations),))
+
+    def _conv(self, x: jax.Array, features: int, *, stride: int, update_stats: bool) -> jax.Array:
+        conv = blocks.Conv(features=features, size=4, stride=stride, padding="zero", pad=1, dtype=self.dtype)
+        if not self.spectral_norm:
+            return conv(x)
+        return nn.SpectralNorm(conv)(x, update_stats=update_stats)

@@ -1,0 +1,1 @@
+"""Quality: measured on pictures and on sets of them."""

@@ -1,0 +1,106 @@
+"""Quality of single pictures against others: f32[b h w c] in [0, 1], twice, to f32[b].
+
+All of it is float32: SSIM in bfloat16 is wrong in its second digit.
+"""
+
+import functools
+from collections.abc import Callable
+
+import dm_pix as pix
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gqst import registry
+
+Metric = Callable[[Float[Array, "b h w c"], Float[Array, "b h w c"]], Float[Array, "b"]]
+
+METRICS = registry.Registry("metric")
+
+WINDOW = 11
+"""Side of SSIM's Gaussian window in pixels; smaller pictures have no SSIM."""
+
+_SIGMA = 1.5
+_LUMA = (0.299, 0.587, 0.114)
+# dm-pix's luminance factor is (2 m n + c) / (m^2 + n^2 + c) with c = k1^2: with so large a k1 it is 1.
+_NO_LUMINANCE = 1e4
+
+
+@METRICS.register("ssim")
+def ssim(one: Float[Array, "b h w c"], other: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+    """Structural similarity, at most 1 (Wang et al. 2004), averaged over channels; by dm-pix.
+
+    Raises:
+      ValueError: a side is shorter than the window of 11 px.
+    """
+    return _ssim(one, other, k1=0.01)
+
+
+@METRICS.register("psnr")
+def psnr(one: Float[Array, "b h w c"], other: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+    """Peak signal-to-noise ratio in dB; infinite for equal pictures; by dm-pix.
+
+    To be reported, not optimised: its gradient there is no number. See `log_mse`.
+    """
+    return pix.psnr(_wide(one), _wide(other))
+
+
+@METRICS.register("contrast_structure")
+def contrast_structure(one: Float[Array, "b h w c"], other: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+    """SSIM of luma without its luminance factor, in [-1, 1] (Wang et al. 2004, equation 6; by dm-pix).
+
+    It says whether the same edges are there, whatever the colours; below 0 the picture is inverted.
+
+    Raises:
+      ValueError: a side is shorter than the window of 11 px.
+    """
+    return _ssim(luma(one), luma(other), k1=_NO_LUMINANCE)
+
+
+def log_mse(
+    one: Float[Array, "b h w c"], other: Float[Array, "b h w c"], *, floor: float = 1e-5
+) -> Float[Array, "b"]:
+    """Natural logarithm of the mean squared error, not below log(floor).
+
+    It is PSNR times -ln(10) / 10 with a gradient that is finite everywhere: `floor` is 50 dB.
+    """
+    mse = jnp.mean((_wide(one) - _wide(other)) ** 2, axis=(1, 2, 3))
+    return jnp.log(jnp.maximum(mse, floor))
+
+
+def luma(pictures: Float[Array, "b h w 3"]) -> Float[Array, "b h w 1"]:
+    """The brightness of RGB pictures as ITU-R BT.601 weighs it, in [0, 1]."""
+    weights = jnp.asarray(_LUMA, jnp.float32)[None, None, None]
+    return jnp.sum(_wide(pictures) * weights, axis=-1, keepdims=True)
+
+
+def _wide(pictures: jax.Array) -> jax.Array:
+    return pictures.astype(jnp.float32)
+
+
+def _ssim(one: jax.Array, other: jax.Array, *, k1: float) -> jax.Array:
+    if min(one.shape[1:3]) < WINDOW:
+        raise ValueError(
+            f"SSIM needs pictures of at least {WINDOW} px a side, got {one.shape[1]}x{one.shape[2]}"
+        )
+    return pix.ssim(_wide(one), _wide(other), filter_size=WINDOW, k1=k1, filter_fn=_blur)
+
+
+def _blur(x: jax.Array) -> jax.Array:
+    # Two banded matrix products: the value of dm-pix's own filter at a third of its time.
+    rows, columns = (jnp.asarray(_band(size)) for size in x.shape[1:3])
+    x = jnp.einsum("oh,bhwc->bowc", rows, x, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum("ow,bhwc->bhoc", columns, x, precision=jax.lax.Precision.HIGHEST)
+
+
+@functools.cache
+def _band(size: int) -> np.ndarray:
+    """The Gaussian window at every valid position of a line: f32[size - 10, size]."""
+    offsets = np.arange(WINDOW) - (WINDOW - 1) / 2
+    window = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
+    window /= window.sum()
+    band = np.zeros((size - WINDOW + 1, size), np.float32)
+    for row in range(len(band)):
+        band[row, row : row + WINDOW] = window
+    return band

@@ -1,0 +1,1 @@
+"""What people look at: training curves, live pictures, before and after."""

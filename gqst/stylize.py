@@ -1,0 +1,86 @@
+"""`python -m gqst.stylize`: applies a trained generator to pictures."""
+
+import argparse
+import pathlib
+from typing import Literal
+
+from gqst import cli
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the flags and stylises; the exit code is 1 if some pictures could not be done."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gqst.stylize",
+        description="Applies the trained generator of a run to pictures, each at its own size.",
+    )
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="folder of the run")
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        help="pictures and folders of pictures; demo:photos/test is a bundled one",
+    )
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--checkpoint",
+        type=_which,
+        default="best",
+        metavar="{best,last,STEP}",
+        help="the best round's checkpoint (default), the newest, or that of a step",
+    )
+    parser.add_argument(
+        "--direction",
+        choices=("forward", "backward"),
+        default="forward",
+        help="source to target (default), or back where the run was trained with cycles",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("keep", "png", "jpg", "webp"),
+        default="keep",
+        help="format of the results (default: that of each input)",
+    )
+    parser.add_argument("--max-size", type=_positive, help="scale larger pictures down to this longer side")
+    parser.add_argument(
+        "--skip-existing", action="store_true", help="leave results alone that are there already"
+    )
+    flags = parser.parse_args(argv)
+
+    from gqst.inference import batch, restore
+    from gqst.training import progress
+
+    suffix = None if flags.format == "keep" else f".{flags.format}"
+    jobs = batch.plan(flags.input, flags.output, suffix=suffix)
+    cli.use_compilation_cache()
+    generator = restore.load_generator(flags.workdir, which=flags.checkpoint, direction=flags.direction)
+    with progress.Counter("stylising") as counter:
+        outcome = batch.run(
+            generator, jobs, max_size=flags.max_size, skip_existing=flags.skip_existing, progress=counter
+        )
+    print(
+        f"{outcome.written} pictures written to {flags.output} (checkpoint of step {generator.step})"
+        + (f", {outcome.skipped} were there already" if outcome.skipped else "")
+        + (f", {outcome.failed} left out" if outcome.failed else "")
+    )
+    return 1 if outcome.failed else 0
+
+
+def _which(text: str) -> Literal["best", "last"] | int:
+    if text == "best":
+        return "best"
+    if text == "last":
+        return "last"
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not best, last or a step") from None
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels")
+    return int(text)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""Training: the pure step, its spread over devices, and the run around it."""

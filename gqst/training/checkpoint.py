@@ -1,0 +1,258 @@
+"""Checkpoints of a run: written in the background by Orbax, checked when they are read."""
+
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from gqst import types
+from gqst.training import state
+
+try:
+    from orbax.checkpoint import v1 as ocp
+except ImportError:  # the v1 interface still lies under experimental in some releases
+    from orbax.checkpoint.experimental import v1 as ocp
+
+_log = logging.getLogger("gqst")
+
+_STATE, _EMA = "state", "ema"
+
+Which = Literal["best", "last"] | int
+"""A checkpoint: of the best round, the newest, or of a step."""
+
+
+class Checkpoints:
+    """The folder `<workdir>/checkpoints`, one numbered folder a step.
+
+    A checkpoint holds the train state, the running average of the generator apart from it (inference reads
+    that alone), and a note: a JSON-able mapping with what the host needs to go on.
+    """
+
+    def __init__(self, directory: pathlib.Path, *, keep: int = 3, keep_every: int | None = None):
+        """Opens or makes the folder.
+
+        Args:
+          directory: the folder.
+          keep: newest checkpoints that are kept.
+          keep_every: checkpoints at multiples of it are kept for good.
+
+        Raises:
+          InputError: the folder cannot be made or written to.
+        """
+        self.directory = directory.absolute()
+        self._retention = _Retention(keep, keep_every)
+        check_writable(self.directory)
+        self._manager = ocp.training.Checkpointer(
+            self.directory,
+            preservation_policy=self._retention,
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            cleanup_tmp_directories=True,
+        )
+        self._pending: tuple[int, Any] | None = None
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, rising."""
+        return [entry.step for entry in self._manager.checkpoints]
+
+    def keep(self, step: int | None) -> None:
+        """Keeps this step's checkpoint (the best one), whatever its age, and no longer another."""
+        self._retention.best = step
+
+    def save(self, now: state.TrainState, note: Mapping[str, Any]) -> None:
+        """Starts writing a checkpoint of a state; the state may be given away as soon as this returns.
+
+        Raises:
+          RunError: this or the previous checkpoint could not be written.
+        """
+        step = int(now.step)
+        if step in self.steps:
+            return
+        self.wait()
+        trees = {_STATE: now.replace(ema={}), _EMA: now.ema}
+        sums = {name: int(_checksum(tree)) for name, tree in trees.items()}
+        with _saying(f"checkpoint {step} could not be written to {self.directory}"):
+            response = self._manager.save_checkpointables_async(
+                step, trees, custom_metadata={"note": dict(note), "sums": sums}
+            )
+        self._pending = (step, response)
+
+    def wait(self) -> None:
+        """Returns when nothing is being written any more; RunError if that failed."""
+        if self._pending is None:
+            return
+        step, response = self._pending
+        self._pending = None
+        with _saying(f"checkpoint {step} could not be written to {self.directory}"):
+            response.result()
+
+    def close(self) -> None:
+        """Waits and closes; RunError if the last checkpoint could not be written."""
+        self.wait()
+        self._manager.close()
+
+    def restore(self, like: state.TrainState) -> tuple[state.TrainState, dict[str, Any]] | None:
+        """The newest state that can be read, and its note; None if there is no checkpoint at all.
+
+        Checkpoints that cannot be read are told in one line each and moved to `<workdir>/corrupt`.
+
+        Args:
+          like: a state of shapes, types and shardings.
+
+        Raises:
+          InputError: there are checkpoints but none can be read.
+        """
+        broken: list[tuple[int, str]] = []
+        for step in reversed(self.steps):
+            try:
+                trees, note = _read(self._manager, step, {_STATE: like.replace(ema={}), _EMA: like.ema})
+            except Exception as error:  # whatever the storage layer raises on damaged files
+                broken.append((step, _first_line(error)))
+                continue
+            self._set_aside(broken, step)
+            return trees[_STATE].replace(ema=trees[_EMA]), note
+        if broken:
+            raise types.InputError(
+                f"none of the checkpoints {[step for step, _ in broken]} in {self.directory} can be read "
+                f"({broken[0][1]}): move the folder away to start anew"
+            )
+        return None
+
+    def _set_aside(self, broken: Sequence[tuple[int, str]], good: int) -> None:
+        for step, reason in broken:
+            aside = self.directory.parent / "corrupt"
+            aside.mkdir(exist_ok=True)
+            target = aside / str(step)
+            while target.exists():
+                target = target.with_name(target.name + "_")
+            (self.directory / str(step)).rename(target)
+            _log.warning(
+                "checkpoint %d cannot be read (%s); it is moved to %s, going on from checkpoint %d",
+                step,
+                reason,
+                target,
+                good,
+            )
+        if broken:
+            self._manager.reload()
+
+
+def load_ema(directory: pathlib.Path, which: Which, like: Any) -> tuple[Any, int]:
+    """The running average of the generators' parameters in a checkpoint, and its step.
+
+    Args:
+      directory: `<workdir>/checkpoints`.
+      which: `last` (the newest that can be read), `best` (of the best round so far; `last` if there is
+        none), or a step.
+      like: the tree as shapes, types and shardings.
+
+    Raises:
+      InputError: there is no such checkpoint, or it cannot be read.
+    """
+    if not directory.is_dir():
+        raise types.InputError(f"no checkpoints in {directory.parent}: train there first")
+    with ocp.training.Checkpointer(directory.absolute()) as manager:
+        steps = [entry.step for entry in manager.checkpoints]
+        wanted = list(reversed(steps))
+        if isinstance(which, int):
+            wanted = [step for step in steps if step == which]
+        elif which == "best":
+            best = _best(manager, wanted)
+            wanted.sort(key=lambda step: step != best)  # stable: the best first, then the newest
+        if not wanted:
+            there = ", ".join(map(str, steps)) or "none"
+            raise types.InputError(f"no checkpoint {which} in {directory}; there are: {there}")
+        for step in wanted:
+            try:
+                return _read(manager, step, {_EMA: like})[0][_EMA], step
+            except Exception as error:  # whatever the storage layer raises on damaged files
+                _log.warning("checkpoint %d cannot be read (%s)", step, _first_line(error))
+    raise types.InputError(f"no checkpoint in {directory} can be read")
+
+
+def check_writable(directory: pathlib.Path) -> None:
+    """Makes the folder and tries to write to it; InputError that says what stands in the way."""
+    probe = directory / ".write_test"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"gqst")
+        probe.unlink()
+    except OSError as error:
+        raise types.InputError(
+            f"cannot write to {directory}: {error.strerror or error}; free space or choose another --workdir"
+        ) from error
+
+
+class _Retention:
+    """Orbax's question which checkpoints to keep: the newest, every so many steps, and the best."""
+
+    def __init__(self, newest: int, every: int | None):
+        self._newest = newest
+        self._every = every
+        self.best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        del context
+        first_kept = len(checkpoints) - self._newest
+        return [
+            i >= first_kept
+            or entry.step == self.best
+            or (self._every is not None and entry.step % self._every == 0)
+            for i, entry in enumerate(checkpoints)
+        ]
+
+
+class _saying:  # noqa: N801 - reads as a statement
+    """Turns whatever goes wrong inside into a RunError of one sentence."""
+
+    def __init__(self, sentence: str):
+        self._sentence = sentence
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception):
+            raise types.RunError(
+                f"{self._sentence}: {_first_line(error)}; earlier checkpoints are untouched"
+            ) from error
+
+
+def _best(manager: Any, newest_first: Sequence[int]) -> int | None:
+    """The step of the best round, as the newest checkpoint that can say so knows it."""
+    for step in newest_first:
+        try:
+            best = manager.metadata(step).custom_metadata["note"]["best"]
+        except Exception as error:  # whatever the storage layer raises on damaged files
+            _log.warning("checkpoint %d cannot be read (%s)", step, _first_line(error))
+            continue
+        return best["step"] if best else None
+    return None
+
+
+def _read(manager: Any, step: int, like: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    meta = manager.metadata(step).custom_metadata or {}
+    trees = dict(manager.load_checkpointables(step, dict(like)))
+    for name, tree in trees.items():
+        if int(_checksum(tree)) != meta["sums"][name]:
+            raise ValueError(f"its {name} differs from what was written")
+    return trees, meta["note"]
+
+
+@jax.jit
+def _checksum(tree: Any) -> jax.Array:
+    """The sum of all bytes of a tree modulo 2**32: the same on any number of devices."""
+    total = jnp.zeros((), jnp.uint32)
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        total += jnp.sum(jax.lax.bitcast_convert_type(leaf, jnp.uint8), dtype=jnp.uint32)
+    return total
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip("'\" ").splitlines() or [type(error).__name__]
+    return lines[0][:200]

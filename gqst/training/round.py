@@ -1,0 +1,97 @@
+"""A round: the running-average generator on fixed held-out pictures, measured and shown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from gqst.losses import base as losses
+from gqst.quality import distribution, metrics, selection
+from gqst.training import state
+
+
+class Round:
+    """The held-out pictures, and one compiled function that translates and measures a batch of them."""
+
+    def __init__(
+        self,
+        recipe: state.Recipe,
+        held_out: Mapping[str, np.ndarray],
+        *,
+        paired: bool,
+        batch_size: int,
+        samples: int,
+    ):
+        """Makes a round.
+
+        Args:
+          recipe: of the run.
+          held_out: source and target, f32[n h w 3] in [0, 1]; n of each may differ unless paired.
+          paired: whether target i is the truth of source i.
+          batch_size: pictures in one call.
+          samples: pictures in the grid.
+        """
+        self._recipe = recipe
+        self._held_out = held_out
+        self._paired = paired
+        self._batch_size = min(batch_size, len(held_out["source"]))
+        self._samples = samples
+        self._floors = _floors(recipe.objective)
+        self.traces = 0
+        self._translate = jax.jit(self._one_batch)
+
+    def __call__(self, ema: Any, at: int) -> tuple[dict[str, Any], selection.Standing, dict[str, np.ndarray]]:
+        """Metrics as `eval/<name>`, the standing, and the columns of a sample grid."""
+        pictures, values = self._all_batches(ema)
+        result: dict[str, Any] = {f"eval/{name}": float(np.mean(v)) for name, v in values.items()}
+        target = self._held_out["target"]
+        result["eval/palette_distance"] = distribution.palette_distance(pictures["fake"], target)
+        result["eval/pictures"] = len(pictures["fake"])
+        distance = 1.0 - result["eval/ssim"] if self._paired else result["eval/palette_distance"]
+        measured = result["eval/contrast_structure"]
+        shortfall = sum(max(floor - measured, 0.0) for floor in self._floors)
+        standing = selection.Standing(step=at, style_distance=distance, shortfall=shortfall)
+        columns = {"source": self._held_out["source"], **pictures}
+        if self._paired:
+            columns["target"] = target
+        return result, standing, {name: c[: self._samples] for name, c in columns.items()}
+
+    def _all_batches(self, ema: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        count = len(self._held_out["source"])
+        made: list[Any] = []
+        for first in range(0, count, self._batch_size):
+            # The last batch is filled up by going round, so that one shape is compiled.
+            rows = np.arange(first, first + self._batch_size) % count
+            batch = {"source": self._held_out["source"][rows]}
+            if self._paired:
+                batch["target"] = self._held_out["target"][rows]
+            made.append(jax.device_get(self._translate(ema, jax.device_put(batch))))
+        pictures, values = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *made)
+        return pictures, values
+
+    def _one_batch(
+        self, ema: Any, batch: Mapping[str, jax.Array]
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        self.traces += 1
+        source = batch["source"]
+        translate: Any = self._recipe.generator.apply
+        fake = translate({"params": ema[state.FORWARD]}, source)
+        pictures = {"fake": fake}
+        values = {"contrast_structure": metrics.contrast_structure(fake, source)}
+        if self._recipe.cycled:
+            cycled = translate({"params": ema[state.BACKWARD]}, fake)
+            pictures["cycled"] = cycled
+            values["ssim_cycled"] = metrics.ssim(cycled, source)
+        if self._paired:
+            values["ssim"] = metrics.ssim(fake, batch["target"])
+            values["psnr"] = metrics.psnr(fake, batch["target"])
+        return pictures, values
+
+
+def _floors(objective: losses.Objective) -> list[float]:
+    """The floors that the objective asks of contrast_structure on (fake, source)."""
+    options = [entry.options for entry in objective if entry.steered]
+    return [
+        float(o["floor"]) for o in options if o.get("pair") == "fake_source" and o.get("floor") is not None
+    ]

@@ -1,0 +1,236 @@
+"""One training step as a pure function of the state and a batch."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gqst import types
+from gqst.losses import base as losses
+from gqst.models import base as models
+from gqst.training import pool, state
+
+Step = Callable[[state.TrainState, types.Batch], tuple[state.TrainState, types.Metrics]]
+Pictures = dict[str, dict[str, jax.Array]]
+
+
+def build(recipe: state.Recipe, *, axis_name: str | None = None) -> Step:
+    """The training step (state, batch) -> (state, metrics) of a recipe.
+
+    Both players' gradients are taken at the parameters before the step, on the same fakes: what CycleGAN's
+    alternating updates come to, and G's forward pass then serves both. In the default global view there are
+    no collectives; all means over pictures are means over the whole batch.
+
+    Args:
+      recipe: the static parts.
+      axis_name: of pmap, where each device sees its share of the batch.
+    """
+
+    def step(now: state.TrainState, batch: types.Batch) -> tuple[state.TrainState, types.Metrics]:
+        keys = _picture_keys(jax.random.fold_in(now.key, now.step), batch["source"].shape[0], axis_name)
+        views = _views(recipe, batch)
+
+        def gen_loss(params: Any) -> tuple[jax.Array, Any]:
+            made = generate(recipe, params, views)
+            loss, metrics = jnp.zeros(()), dict[str, jax.Array]()
+            for direction in recipe.directions:
+                context = losses.Context(
+                    source=views[direction]["source"],
+                    target=views[direction]["target"],
+                    fake=made[direction]["fake"],
+                    keys=keys,
+                    cycled=made[direction].get("cycled"),
+                    identity=made[direction].get("identity"),
+                    logits=_generator_logits(recipe, now.disc, direction, views, made),
+                )
+                loss, metrics = _add(recipe, now, context, "generator", direction, loss, metrics)
+            return loss, (made, metrics)
+
+        gen_grad = jax.value_and_grad(gen_loss, has_aux=True)
+        (loss_g, (made, metrics)), grads_g = gen_grad(now.gen.params)
+        metrics["loss/generator"] = loss_g
+        metrics["learning_rate/generator"] = recipe.gen_rate(now.step)
+        gen, metrics["gradient_norm/generator"] = _update(now.gen, grads_g, recipe.gen_tx, axis_name)
+        disc, pools = now.disc, now.pool
+        if recipe.adversarial:
+            shown, pools = _show(now.pool, made, keys, axis_name)
+
+            def disc_loss(params: Any) -> tuple[jax.Array, Any]:
+                loss, metrics, stats = jnp.zeros(()), dict[str, jax.Array](), {}
+                for direction in recipe.directions:
+                    view, fake = views[direction], shown[direction]
+                    judge = _judge(recipe, params[direction], now.disc.stats[direction], view["source"])
+                    real, stats[direction] = judge(view["target"], update_stats=True)
+                    logits = losses.Logits(fake=judge(fake)[0].logits, real=real.logits)
+                    context = losses.Context(
+                        source=view["source"],
+                        target=view["target"],
+                        fake=fake,
+                        keys=keys,
+                        logits=logits,
+                        score=functools.partial(_score, judge),
+                    )
+                    loss, metrics = _add(recipe, now, context, "discriminator", direction, loss, metrics)
+                return loss, (stats, metrics)
+
+            disc_grad = jax.value_and_grad(disc_loss, has_aux=True)
+            (loss_d, (stats, more)), grads_d = disc_grad(now.disc.params)
+            metrics |= more
+            metrics["loss/discriminator"] = loss_d
+            metrics["learning_rate/discriminator"] = recipe.disc_rate(now.step)
+            disc, metrics["gradient_norm/discriminator"] = _update(
+                now.disc, grads_d, recipe.disc_tx, axis_name
+            )
+            disc = disc.replace(stats=stats)
+        metrics = {name: mean_over_devices(value, axis_name) for name, value in metrics.items()}
+        metrics["finite"] = jnp.isfinite(sum(metrics.values()))
+        new = now.replace(
+            step=now.step + 1,
+            gen=gen,
+            disc=disc,
+            ema=_average(now.ema, gen.params, recipe.ema_decay, now.step),
+            pool=pools,
+        )
+        return new, metrics
+
+    return step
+
+
+def repeat(step: Step) -> Step:
+    """The step over stacked batches, leaves [k, b, ...], in one call; metrics are means over the k steps."""
+
+    def steps(now: state.TrainState, batches: types.Batch) -> tuple[state.TrainState, types.Metrics]:
+        new, metrics = jax.lax.scan(step, now, batches)
+        means = {name: jnp.mean(value) for name, value in metrics.items()}
+        return new, means | {"finite": jnp.all(metrics["finite"])}
+
+    return steps
+
+
+def generate(recipe: state.Recipe, params: Any, views: Pictures) -> Pictures:
+    """All pictures that the terms need: by direction fake, and identity and cycled if needed."""
+    made: Pictures = {}
+    for direction, view in views.items():
+        inputs = [view["source"], view["target"]] if recipe.identity else [view["source"]]
+        names = ("fake", "identity")[: len(inputs)]
+        outputs = _together(recipe.generator, params[direction], inputs)
+        made[direction] = dict(zip(names, outputs, strict=True))
+    if recipe.cycled:
+        for direction in recipe.directions:
+            other = params[_opposite(direction)]
+            made[direction]["cycled"] = _apply(recipe.generator, other, made[direction]["fake"])
+    return made
+
+
+def mean_over_devices(x: Any, axis_name: str | None) -> Any:
+    """The mean over pmap's devices; in the global view the tree itself, whose means are global already."""
+    return x if axis_name is None else jax.lax.pmean(x, axis_name)
+
+
+def _views(recipe: state.Recipe, batch: types.Batch) -> Pictures:
+    """The batch as each direction sees it."""
+    ends = {"source": batch["source"], "target": batch["target"]}
+    turned = {"source": batch["target"], "target": batch["source"]}
+    return {d: ends if d == state.FORWARD else turned for d in recipe.directions}
+
+
+def _opposite(direction: str) -> str:
+    return state.BACKWARD if direction == state.FORWARD else state.FORWARD
+
+
+def _together(module: Any, params: Any, inputs: list[jax.Array]) -> list[jax.Array]:
+    """One pass over several batches that share the parameters.
+
+    They are interleaved, not concatenated, so that a batch sharded over devices stays where it is.
+    """
+    if len(inputs) == 1:
+        return [_apply(module, params, inputs[0])]
+    batch, *shape = inputs[0].shape
+    joined = jnp.stack(inputs, axis=1).reshape(batch * len(inputs), *shape)
+    outputs = _apply(module, params, joined).reshape(batch, len(inputs), *shape)
+    return [outputs[:, i] for i in range(len(inputs))]
+
+
+def _picture_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Array:
+    """A key for each picture by its place in the global batch, whatever the number of devices."""
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(count))
+
+
+def _judge(recipe: state.Recipe, params: Any, stats: Mapping[str, Any], source: jax.Array) -> Any:
+    """The discriminator as a function of pictures -> (verdict, stats)."""
+
+    def judge(pictures: jax.Array, *, update_stats: bool = False) -> tuple[models.Verdict, Any]:
+        if recipe.conditional:
+            pictures = jnp.concatenate([source, pictures], axis=-1)
+        verdict, new = recipe.discriminator.apply(
+            {"params": params, **stats}, pictures, update_stats=update_stats, mutable=list(stats)
+        )
+        return verdict, new
+
+    return judge
+
+
+def _score(judge: Any, pictures: jax.Array) -> tuple[jax.Array, ...]:
+    return judge(pictures)[0].logits
+
+
+def _apply(module: Any, params: Any, pictures: jax.Array) -> jax.Array:
+    return module.apply({"params": params}, pictures)
+
+
+def _generator_logits(
+    recipe: state.Recipe, disc: state.Player, direction: str, views: Pictures, made: Pictures
+) -> losses.Logits | None:
+    if not recipe.adversarial:
+        return None
+    judge = _judge(recipe, disc.params[direction], disc.stats[direction], views[direction]["source"])
+    return losses.Logits(fake=judge(made[direction]["fake"])[0].logits)
+
+
+def _add(
+    recipe: state.Recipe,
+    now: state.TrainState,
+    context: losses.Context,
+    player: losses.Player,
+    direction: str,
+    loss: jax.Array,
+    metrics: dict[str, jax.Array],
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss and metrics with those of one direction added; the backward ones are named so."""
+    more, named = losses.total(
+        recipe.objective, context, player=player, step=now.step, multipliers=now.multipliers
+    )
+    if direction == state.BACKWARD:
+        named = {f"{name}_backward": v for name, v in named.items() if name.startswith("loss/")}
+    return loss + more, metrics | named
+
+
+def _show(
+    pools: Mapping[str, state.Pool], made: Pictures, keys: jax.Array, axis_name: str | None
+) -> tuple[dict[str, jax.Array], Mapping[str, state.Pool]]:
+    """The fakes that the discriminators are shown, by direction, and the pools afterwards."""
+    shown = {d: jax.lax.stop_gradient(pictures["fake"]) for d, pictures in made.items()}
+    new = {}
+    for direction, past in pools.items():
+        shown[direction], new[direction] = pool.draw(past, shown[direction], keys, axis_name=axis_name)
+    return shown, new
+
+
+def _update(
+    player: state.Player, grads: Any, tx: optax.GradientTransformation, axis_name: str | None
+) -> tuple[state.Player, jax.Array]:
+    """The player after one optimiser step, and the global norm of its gradient."""
+    grads = mean_over_devices(grads, axis_name)
+    updates, opt_state = tx.update(grads, player.opt_state, player.params)
+    params = optax.apply_updates(player.params, updates)
+    return player.replace(params=params, opt_state=opt_state), optax.tree.norm(grads)
+
+
+def _average(ema: Any, params: Any, decay: float, step: jax.Array) -> Any:
+    """The running average after a step; it forgets faster at first, so that it is not stuck at the start."""
+    held = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, new: held * old + (1.0 - held) * new, ema, params)

@@ -1,0 +1,73 @@
+"""What a config comes to, before anything is trained."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gqst import config
+from gqst.data import sources
+from gqst.losses import base as losses
+from gqst.models import base as models
+from gqst.training import progress, state, step
+
+
+def describe(cfg: config.Config) -> str:
+    """Data counts (every picture is read), parameters, shapes and losses with their weights, as text.
+
+    Raises:
+      InputError: config or data cannot be used.
+    """
+    dataset = sources.build(cfg.data, validation=cfg.validation)
+    recipe = state.build_recipe(cfg, paired=dataset.paired)
+    now, metrics = trace(cfg, recipe)
+    with progress.Counter("reading pictures") as counter:
+        counts = sources.check(dataset, counter)
+    size = cfg.image_size
+    lines = [f"data: {cfg.data.name}, {'paired' if dataset.paired else 'unpaired'}"]
+    for name, (readable, unreadable) in counts.items():
+        lines.append(f"  {name}: {readable} pictures" + (f", {unreadable} unreadable" if unreadable else ""))
+    lines.append(f"batch: {cfg.batch_size} x {size} x {size} x 3, source and target, {cfg.compute_dtype}")
+    for role, choice, params in (
+        ("generator", cfg.generator, now.gen.params),
+        ("discriminator", cfg.discriminator, now.disc.params),
+    ):
+        for direction, tree in params.items():
+            lines.append(f"{role} {direction}: {choice.name}, {models.parameter_count(tree):,} parameters")
+    if recipe.adversarial:
+        lines.append(f"logits: {', '.join(map(str, _logit_shapes(cfg, recipe, now)))}")
+    lines.append(f"directions: {' and '.join(recipe.directions)}")
+    lines.append("losses:")
+    lines.extend(f"  {line}" for line in _losses(recipe.objective))
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(now) if not _is_key(leaf))
+    lines.append(f"train state: {held / 2**20:.1f} MiB; {cfg.steps} steps; {len(metrics)} metrics")
+    return "\n".join(lines)
+
+
+def trace(cfg: config.Config, recipe: state.Recipe) -> tuple[state.TrainState, Any]:
+    """The state and metrics of one step as shapes, with nothing computed."""
+    now = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0)))
+    shape = (cfg.batch_size, cfg.image_size, cfg.image_size, 3)
+    picture = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.eval_shape(step.build(recipe), now, {"source": picture, "target": picture})
+
+
+def _logit_shapes(cfg: config.Config, recipe: state.Recipe, now: state.TrainState) -> list[Any]:
+    channels = 6 if recipe.conditional else 3
+    picture = jax.ShapeDtypeStruct((cfg.batch_size, cfg.image_size, cfg.image_size, channels), jnp.float32)
+    variables = {"params": now.disc.params[state.FORWARD], **now.disc.stats[state.FORWARD]}
+    verdict = jax.eval_shape(recipe.discriminator.apply, variables, picture)
+    return [logits.shape for logits in verdict.logits]
+
+
+def _losses(objective: losses.Objective) -> list[str]:
+    lines = []
+    for entry in objective:
+        options = ", ".join(f"{key}={value}" for key, value in entry.options.items())
+        line = f"{entry.label} ({entry.player}): weight {entry.weight}"
+        lines.append(line + (f"; {options}" if options else ""))
+    return lines
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

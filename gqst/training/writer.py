@@ -1,0 +1,105 @@
+"""What a run writes for people: metrics as JSON lines and TensorBoard events, sample grids as PNG."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorboardX
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+_GAP = 4
+_SMALLEST_CELL = 128
+
+
+class Writer:
+    """The metrics and samples of one run; to be closed."""
+
+    def __init__(self, workdir: pathlib.Path, *, step: int):
+        """Opens the files of a run that goes on after `step`: what they say of later steps is dropped."""
+        self._samples = workdir / "samples"
+        self._samples.mkdir(exist_ok=True)
+        path = workdir / "metrics.jsonl"
+        _drop_after(path, step)
+        self._lines = path.open("a", buffering=1, encoding="utf-8")
+        self._events = tensorboardX.SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=step + 1 if step else None, flush_secs=30
+        )
+
+    def scalars(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """One JSON line, and an event for each number."""
+        self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
+        for name, value in metrics.items():
+            if isinstance(value, int | float):
+                self._events.add_scalar(name, value, step)
+
+    def samples(self, step: int, picture: UInt8[np.ndarray, "h w 3"]) -> pathlib.Path:
+        """Writes a sample grid as `samples/<step>.png` and as an event; the file's path."""
+        path = self._samples / f"{step:07d}.png"
+        write_png(path, picture)
+        self._events.add_image("samples", picture, step, dataformats="HWC")
+        return path
+
+    def close(self) -> None:
+        """Writes out what is left and closes the files."""
+        self._lines.close()
+        self._events.close()
+
+
+def grid(columns: Mapping[str, Float[np.ndarray, "n h w 3"]]) -> UInt8[np.ndarray, "H W 3"]:
+    """Pictures in [0, 1] as one: a titled column for each kind, a row for each picture, 8 bit."""
+    first = next(iter(columns.values()))
+    height, width = first[0].shape[:2]
+    zoom = max(1, -(-_SMALLEST_CELL // min(height, width)))
+    cell = (width * zoom, height * zoom)
+    font = ImageFont.load_default(size=14)
+    title = 22
+    sheet = Image.new(
+        "RGB",
+        (len(columns) * (cell[0] + _GAP) + _GAP, title + len(first) * (cell[1] + _GAP)),
+        "white",
+    )
+    draw = ImageDraw.Draw(sheet)
+    for column, (name, pictures) in enumerate(columns.items()):
+        left = _GAP + column * (cell[0] + _GAP)
+        draw.text((left, 2), name, fill="black", font=font)
+        for row, picture in enumerate(pictures):
+            tile = Image.fromarray(to_bytes(picture)).resize(cell, Image.Resampling.NEAREST)
+            sheet.paste(tile, (left, title + row * (cell[1] + _GAP)))
+    return np.asarray(sheet)
+
+
+def to_bytes(picture: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture in [0, 1] in 8 bit, rounded to the nearest."""
+    return np.round(np.clip(picture, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def write_png(path: pathlib.Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Writes a picture whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    Image.fromarray(picture).save(part, format="PNG")
+    os.replace(part, path)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _drop_after(path: pathlib.Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            said = json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError):
+            continue  # cut off by a kill
+        if said <= step:
+            kept.append(line + "\n")
+    write_text(path, "".join(kept))

@@ -1,0 +1,86 @@
+"""Settings of every test: CPU, 8 fake devices, strict JAX; and small forms of the real configs."""
+
+import os
+
+# Before JAX is imported. Level 0: the tests compile far more than they run.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
+
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+import pytest
+from gqst import config, types
+from gqst.training import parallel
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+ROOT = pathlib.Path(__file__).parent.parent
+
+SMALL = (
+    "image_size=32",
+    "batch_size=2",
+    "preprocess.load_size=40",
+    "generator.filters=8",
+    "discriminator.filters=8",
+    "discriminator.layers=2",
+    "checkpoint_every=20",
+    "round_every=20",
+    "log_every=5",
+)
+SMALL_RESNET = (*SMALL, "generator.blocks=1")
+
+
+def small(name: str, *changes: str) -> config.Config:
+    """A real config shrunk to what a test can train."""
+    shrink = [*SMALL, "generator.depth=3"] if name == "pix2pix" else SMALL_RESNET
+    return config.override(config.load(name), [*shrink, *changes])
+
+
+@pytest.fixture
+def batch() -> types.Batch:
+    """Eight pictures of each domain, 32 px."""
+    rng = np.random.default_rng(0)
+    return {key: rng.random((8, 32, 32, 3), np.float32) for key in ("source", "target")}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fast_compiles() -> None:
+    """Compiles all steps at level 0, unless a test says otherwise."""
+    parallel.compile_level = lambda level, devices: {"xla_backend_optimization_level": 0}
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder of compiled programs that the subprocesses of one session share."""
+    return tmp_path_factory.mktemp("xla")
+
+
+@pytest.fixture(scope="session")
+def environment(cache: pathlib.Path) -> dict[str, str]:
+    """The environment of subprocesses: one CPU device, compiled programs kept."""
+    return {
+        **os.environ,
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: pathlib.Path) -> Run:
+    """Runs `python -m MODULE ARGS` in an empty folder and gives what it said and its exit code."""
+
+    def call(module: str, *args: str, more: Sequence[str] = ()) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", module, *map(str, args), *more]
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+
+    return call

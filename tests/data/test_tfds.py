@@ -1,0 +1,222 @@
+"""TFDS without TensorFlow: a dataset prepared on disk from real pictures, and cycle_gan mocked."""
+
+import dataclasses
+import io
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gqst import config, types
+from gqst.data import sources
+
+tfds = pytest.importorskip("tensorflow_datasets")
+
+
+class GqstTestPictures(tfds.core.GeneratorBasedBuilder):
+    """Photographs in colour and in grey, made from what the test hands in."""
+
+    # TFDS looks for the code's package, and fails where that has no __init__.py, as that of tests.
+    __module__ = "test_tfds"
+    VERSION = tfds.core.Version("1.0.0")
+    pictures: list = []
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "grey": tfds.features.Image(shape=(None, None, 1)),
+            "deep": tfds.features.Image(shape=(None, None, 1), dtype=np.uint16),
+            "label": np.int64,
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        return {"train": self._generate_examples(0, 4), "test": self._generate_examples(4, 6)}
+
+    def _generate_examples(self, first, last):
+        for index in range(first, last):
+            grey = self.pictures[index].convert("L")
+            deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+            # As files: to encode arrays, TFDS would need TensorFlow.
+            yield (
+                index,
+                {
+                    "image": _png(self.pictures[index]),
+                    "grey": _png(grey),
+                    "deep": _png(deep),
+                    "label": index,
+                },
+            )
+
+
+def _png(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return io.BytesIO(buffer.getvalue())
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory, pictures):
+    """A folder in which TFDS has prepared the dataset."""
+    folder = tmp_path_factory.mktemp("tfds")
+    GqstTestPictures.pictures = pictures
+    builder = GqstTestPictures(data_dir=folder, file_format="array_record")
+    builder.download_and_prepare(file_format="array_record")
+    return folder
+
+
+OPTIONS = {
+    "dataset": "gqst_test_pictures",
+    "train_source": "train",
+    "train_target": "train",
+    "test_source": "test",
+    "test_target": "test",
+}
+
+
+def _build(data_dir, validation=0, **options):
+    choice = config.choice("tfds", data_dir=str(data_dir), **{**OPTIONS, **options})
+    return sources.build(choice, validation=validation)
+
+
+def _pixels(domain):
+    return {np.asarray(domain.load(i)).tobytes() for i in range(len(domain))}
+
+
+def test_a_dataset_on_disk_is_read_back(prepared, pictures):
+    dataset = _build(prepared)
+    assert not dataset.paired
+    assert dataset.train.sizes == (4, 4) and dataset.test.sizes == (2, 2)
+    assert _pixels(dataset.train.source) == {np.asarray(p).tobytes() for p in pictures[:4]}
+    assert dataset.train.source.name(3) == "000003"
+    assert dataset.train.source.origin == "gqst_test_pictures train"
+    assert sources.check(dataset)["test/target"] == (2, 0)
+
+
+def test_slices_of_splits(prepared):
+    dataset = _build(prepared, train_source="train[:3]", train_target="train[3:]")
+    assert dataset.train.sizes == (3, 1)
+
+
+@pytest.mark.parametrize("feature", ["grey", "deep"])
+def test_paired_features_of_one_example(prepared, feature):
+    dataset = _build(prepared, paired=True, source_feature=feature, validation=1)
+    assert dataset.paired and dataset.train.sizes == (3, 3) and dataset.validation.sizes == (1, 1)
+    for index in range(3):
+        source, target = dataset.train.source.load(index), dataset.train.target.load(index)
+        assert source.mode == "RGB"
+        assert np.array_equal(np.asarray(source)[..., 0], np.asarray(target.convert("L")))
+
+
+def test_without_a_test_split(prepared):
+    assert _build(prepared, test_source=None, test_target=None).test is None
+
+
+def _sentence(data_dir, **options):
+    with pytest.raises(types.InputError) as caught:
+        _build(data_dir, **options)
+    text = str(caught.value)
+    assert "\n" not in text and len(text) < 400
+    return text
+
+
+def test_each_complaint_is_one_sentence(prepared):
+    assert _sentence(prepared, dataset="cycle_gam/horse2zebra") == (
+        "TFDS has no dataset 'cycle_gam' (did you mean 'cycle_gan'?), neither its own nor prepared "
+        f"in {prepared}"
+    )
+    unknown_config = _sentence(prepared, dataset="cycle_gan/horse2zebr")
+    assert unknown_config.startswith("TFDS has no 'cycle_gan/horse2zebr': ")
+    assert "horse2zebr not found" in unknown_config and "horse2zebra" in unknown_config
+    assert _sentence(prepared, train_source="trainA") == (
+        "gqst_test_pictures has no pictures in split 'trainA'; its splits are: test, train"
+    )
+    assert _sentence(prepared, source_feature="imag") == (
+        "data option 'source_feature': gqst_test_pictures has no picture feature 'imag' "
+        "(did you mean 'image'?); there are: deep, grey, image"
+    )
+    assert "no picture feature 'label'" in _sentence(prepared, target_feature="label")
+    assert _sentence(prepared, paired=True, train_target="test") == (
+        "paired data of gqst_test_pictures comes from one split, not from 'train' and 'test'"
+    )
+    assert "test_source and test_target together" in _sentence(prepared, test_target=None)
+    assert _sentence(prepared, train_source="train[:0]") == (
+        "gqst_test_pictures has no pictures in split 'train[:0]'; its splits are: test, train"
+    )
+
+
+def test_a_failed_download_is_one_sentence(tmp_path, monkeypatch):
+    def fail(self, **options):
+        cause = ConnectionError("no route to host\nand a stack of details")
+        raise RuntimeError("Failed to prepare") from cause
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    text = _sentence(tmp_path, dataset="cycle_gan/horse2zebra")
+    assert text == (
+        "TFDS cannot download and prepare 'cycle_gan/horse2zebra': "
+        "ConnectionError: no route to host"
+    )
+
+
+def test_a_format_without_random_access_is_one_sentence(prepared, monkeypatch):
+    def fail(self, **options):
+        raise NotImplementedError("Random access data source is not supported.\nAnd more.")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "as_data_source", fail)
+    assert "in a format without random access" in _sentence(prepared)
+
+
+def test_mocked_cycle_gan():
+    with tfds.testing.mock_data(num_examples=3):
+        dataset = sources.build(config.choice("tfds"), validation=1)
+        assert dataset.train.sizes == (2, 2) and dataset.test.sizes == (3, 3)
+        picture = dataset.train.source.load(0)
+        assert picture.mode == "RGB" and min(picture.size) > 0
+
+
+def test_a_damaged_record_is_skipped(prepared):
+    dataset = _build(prepared)
+    domain = dataset.train.source.pictures
+    whole = domain.read
+
+    def read(index):
+        if index == 0:
+            raise ValueError("a broken record")
+        return {"image": b"no picture"} if index == 1 else whole(index)
+
+    broken = dataclasses.replace(domain, read=read)
+    with pytest.raises(sources.UnreadableError, match="pictures train 000000: a broken record"):
+        broken.load(0)
+    with pytest.raises(sources.UnreadableError, match="pictures train 000001: it is not a picture"):
+        broken.load(1)
+    assert broken.load(2).mode == "RGB"
+
+
+def test_no_tensorflow_is_imported(prepared):
+    script = f"""
+        import sys
+        from gqst import config
+        from gqst.data import pipeline, sources
+        choice = config.choice("tfds", data_dir={str(prepared)!r}, **{OPTIONS!r})
+        dataset = sources.build(choice, validation=1)
+        cfg = config.Config(image_size=16)
+        next(pipeline.make_iterator(dataset, cfg, batch_size=2))
+        assert "tensorflow_datasets" in sys.modules
+        assert not [m for m in sys.modules if m.split(".")[0] in ("tensorflow", "torch")]
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=120)
+
+
+def test_other_sources_do_not_import_tfds():
+    script = """
+        import sys
+        from gqst import config
+        from gqst.data import pipeline, sources
+        sources.build(config.choice("demo"))
+        assert "tensorflow_datasets" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=120)

@@ -1,0 +1,95 @@
+"""Layers against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gqst.models import blocks
+
+
+@pytest.fixture
+def pictures() -> np.ndarray:
+    return np.random.default_rng(0).random((2, 7, 6, 3), np.float32)
+
+
+def _init(module, x):
+    return module.init(jax.random.key(0), x)["params"]
+
+
+@pytest.mark.parametrize("padding", ["reflect", "zero", "edge"])
+def test_conv_of_a_single_tap_is_the_padded_picture(pictures, padding):
+    """A kernel that is 1 in its corner shows what the border is filled with."""
+    module = blocks.Conv(features=1, size=3, padding=padding)
+    kernel = np.zeros((3, 3, 3, 1), np.float32)
+    kernel[0, 0, 1, 0] = 1.0
+    bias = np.full(1, 0.25, np.float32)
+    out = module.apply({"params": {"kernel": kernel, "bias": bias}}, pictures)
+    mode = {"reflect": "reflect", "zero": "constant", "edge": "edge"}[padding]
+    padded = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=mode)
+    np.testing.assert_allclose(out[..., 0], padded[:, :-2, :-2, 1] + 0.25, atol=1e-6)
+
+
+def test_sizes_of_convolutions(pictures):
+    for module, size in (
+        (blocks.Conv(features=4), (7, 6)),
+        (blocks.Conv(features=4, size=7, padding="edge"), (7, 6)),
+        (blocks.Conv(features=4, stride=2), (4, 3)),
+        (blocks.Conv(features=4, size=4, padding="zero"), (6, 5)),
+        (blocks.UpConv(features=4), (14, 12)),
+    ):
+        params = _init(module, pictures)
+        assert module.apply({"params": params}, pictures).shape == (2, *size, 4)
+        assert set(params) == {"kernel", "bias"}
+        np.testing.assert_array_equal(params["bias"], 0.0)
+
+
+def test_up_convolution_of_a_centre_tap_repeats_pixels(pictures):
+    kernel = np.zeros((3, 3, 3, 3), np.float32)
+    kernel[1, 1] = np.eye(3)
+    variables = {"params": {"kernel": kernel, "bias": np.zeros(3, np.float32)}}
+    out = blocks.UpConv(features=3).apply(variables, pictures)
+    np.testing.assert_allclose(out, pictures.repeat(2, axis=1).repeat(2, axis=2), atol=1e-6)
+
+
+def test_kernels_start_small(pictures):
+    wide = np.zeros((1, 8, 8, 64), np.float32)
+    kernel = np.asarray(_init(blocks.Conv(features=64), wide)["kernel"])
+    assert abs(kernel.std() - 0.02) < 1e-3 and abs(kernel.mean()) < 1e-3
+
+
+def test_instance_norm(pictures):
+    x = 3.0 * pictures + 1.0
+    wide = x.astype(np.float64)
+    mean, deviation = wide.mean((1, 2), keepdims=True), np.sqrt(wide.var((1, 2), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(blocks.normalize(x, "instance"), (wide - mean) / deviation, atol=1e-5)
+    assert blocks.normalize(x, "none") is x
+    narrow = jnp.asarray(x, jnp.bfloat16)
+    assert blocks.normalize(narrow, "instance").dtype == jnp.bfloat16
+
+
+def test_instance_norm_of_a_flat_picture_is_zero_with_a_finite_gradient():
+    flat = jnp.full((1, 4, 4, 2), 0.7)
+    np.testing.assert_array_equal(blocks.normalize(flat, "instance"), 0.0)
+    gradient = jax.grad(lambda x: jnp.sum(blocks.normalize(x, "instance") ** 2 + x))(flat)
+    assert np.isfinite(gradient).all()
+
+
+def test_padding_to_a_multiple_reflects_at_the_end(pictures):
+    out = blocks.pad_to_multiple(pictures, 4)
+    np.testing.assert_array_equal(out, np.pad(pictures, ((0, 0), (0, 1), (0, 2), (0, 0)), mode="reflect"))
+    np.testing.assert_array_equal(blocks.pad_to_multiple(pictures, 1), pictures)
+    with pytest.raises(ValueError, match="8 px a side, got 7x6"):
+        blocks.pad_to_multiple(pictures, 8)
+
+
+def test_pictures_of_activations():
+    change = np.linspace(-9, 9, 24, dtype=np.float32).reshape(1, 2, 4, 3)
+    out = np.asarray(blocks.to_picture(change, None))
+    np.testing.assert_allclose(out, (1 + np.tanh(change.astype(np.float64))) / 2, atol=1e-6)
+    source = np.linspace(0, 1, 24, dtype=np.float32).reshape(1, 2, 4, 3)
+    np.testing.assert_allclose(blocks.to_picture(np.zeros_like(change), source), source, atol=1.1e-3)
+    held = np.clip(source.astype(np.float64), 1e-3, 1 - 1e-3)
+    logit = np.log(held / (1 - held)) + 2.0 * change
+    np.testing.assert_allclose(blocks.to_picture(change, source), 1 / (1 + np.exp(-logit)), atol=1e-6)
+    np.testing.assert_allclose(blocks.centre(source), 2.0 * source - 1.0)

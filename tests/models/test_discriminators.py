@@ -1,0 +1,145 @@
+"""Discriminators: patches, scales, spectral norm, the published counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gqst import config
+from gqst.models import base, blocks
+
+LEVEL_0 = {"xla_backend_optimization_level": 0}
+SMALL = {"patch": {"filters": 8, "layers": 2}, "multiscale": {"filters": 8, "layers": 1, "scales": 2}}
+
+
+def _build(name: str, **options):
+    chosen = config.choice(name, **{**SMALL[name], **options})
+    return base.DISCRIMINATORS.build(chosen, dtype=jnp.float32)
+
+
+def _init(module, pictures):
+    return jax.jit(module.init, compiler_options=LEVEL_0)(jax.random.key(0), pictures)
+
+
+def _pictures(height: int, width: int, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).random((2, height, width, channels), np.float32)
+
+
+def _count(module, channels: int) -> int:
+    picture = jnp.zeros((1, 256, 256, channels))
+    return base.parameter_count(jax.eval_shape(module.init, jax.random.key(0), picture))
+
+
+def test_every_discriminator_is_tested_here():
+    assert set(SMALL) == set(base.DISCRIMINATORS)
+
+
+@pytest.mark.parametrize(("channels", "published"), [(3, 2_764_737), (6, 2_767_809)])
+def test_patch_has_the_published_number_of_parameters(channels, published):
+    table = [(channels, 64), (64, 128), (128, 256), (256, 512), (512, 1)]  # C64-C128-C256-C512 and the logit
+    assert sum(4 * 4 * i * o + o for i, o in table) == published
+    module = base.DISCRIMINATORS.build(config.choice("patch"), dtype=jnp.float32)
+    assert _count(module, channels) == published
+    three = base.DISCRIMINATORS.build(config.choice("multiscale"), dtype=jnp.float32)
+    assert _count(three, channels) == 3 * published
+
+
+@pytest.mark.parametrize(("layers", "patch"), [(1, 16), (2, 34), (3, 70)])
+def test_a_logit_sees_a_patch(layers, patch):
+    """Without instance norm, whose means see all."""
+    module = _build("patch", layers=layers, norm="none", filters=4)
+    pictures = _pictures(112, 112)[:1]
+    variables = _init(module, pictures)
+
+    def centre(x):
+        logits = module.apply(variables, x).logits[0]
+        return logits[0, logits.shape[1] // 2, logits.shape[2] // 2, 0]
+
+    seen = np.asarray(jax.jit(jax.grad(centre), compiler_options=LEVEL_0)(pictures)).any(axis=(0, 3))
+    assert seen.any(0).sum() == seen.any(1).sum() == patch
+    assert seen.sum() == patch**2
+
+
+def test_shapes_of_a_verdict():
+    pictures = _pictures(33, 46)
+    module = _build("patch", norm="instance")
+    verdict = module.apply(_init(module, pictures), pictures)
+    # Two halvings (rounded down), then twice one pixel less.
+    assert [x.shape for x in verdict.logits] == [(2, 6, 9, 1)]
+    assert [x.shape for x in verdict.activations[0]] == [(2, 16, 23, 8), (2, 8, 11, 16), (2, 7, 10, 32)]
+
+
+def test_scales_judge_the_picture_at_half_size_each():
+    pictures = _pictures(32, 33)
+    module = _build("multiscale")
+    variables = _init(module, pictures)
+    verdict = module.apply(variables, pictures)
+    assert [x.shape for x in verdict.logits] == [(2, 14, 14, 1), (2, 6, 6, 1)]
+    assert len(verdict.activations) == 2
+    half = pictures[:, :, :32].reshape(2, 16, 2, 16, 2, 3).mean(axis=(2, 4))
+    one = _build("patch", layers=1)
+    second = sorted(variables["params"])[1]
+    alone = one.apply({"params": variables["params"][second]}, half)
+    np.testing.assert_allclose(verdict.logits[1], alone.logits[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_spectral_norm_leaves_a_largest_singular_value_of_one(name, monkeypatch):
+    module, pictures = _build(name, spectral_norm=True), _pictures(32, 32)
+    variables = _init(module, pictures)
+    params, stats = variables["params"], {"batch_stats": variables["batch_stats"]}
+    go_on = jax.jit(
+        lambda stats: module.apply(
+            {"params": params, **stats}, pictures, update_stats=True, mutable=list(stats)
+        )[1],
+        compiler_options=LEVEL_0,
+    )
+    for _ in range(60):
+        stats = go_on(stats)
+    applied = []
+    real = blocks.convolutions.conv2d
+
+    def conv2d(x, kernel, **options):
+        applied.append(np.asarray(kernel))
+        return real(x, kernel, **options)
+
+    monkeypatch.setattr(blocks.convolutions, "conv2d", conv2d)
+    module.apply({"params": params, **stats}, pictures)
+    layers = SMALL[name]["layers"] + 2
+    assert len(applied) == layers * SMALL[name].get("scales", 1)
+    for kernel in applied:
+        largest = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)[0]
+        assert abs(largest - 1.0) < 0.01
+
+
+def test_spectral_norm_moves_only_where_asked():
+    module, pictures = _build("patch", spectral_norm=True), _pictures(32, 32)
+    variables = _init(module, pictures)
+    assert set(variables) == {"params", "batch_stats"}
+    _, same = module.apply(variables, pictures, mutable=["batch_stats"])
+    _, moved = module.apply(variables, pictures, update_stats=True, mutable=["batch_stats"])
+    before = jax.tree.leaves(variables["batch_stats"])
+    assert all(map(np.array_equal, before, jax.tree.leaves(same["batch_stats"])))
+    assert not any(map(np.array_equal, before, jax.tree.leaves(moved["batch_stats"])))
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_bfloat16_computes_narrow_and_speaks_wide(name, spectral_norm):
+    wide = _build(name, spectral_norm=spectral_norm)
+    module, pictures = wide.clone(dtype=jnp.bfloat16), _pictures(32, 32)
+    variables = _init(module, pictures)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    narrow, reference = (m.apply(variables, pictures) for m in (module, wide))
+    assert {x.dtype for x in narrow.logits} == {jnp.dtype(jnp.float32)}
+    assert {x.dtype for scale in narrow.activations for x in scale} == {jnp.dtype(jnp.bfloat16)}
+    for one, other in zip(narrow.logits, reference.logits, strict=True):
+        assert 0.0 < np.abs(one - other).max() < 0.1 * np.abs(other).max()
+
+
+@pytest.mark.parametrize(("name", "least", "got"), [("patch", 16, "15x16"), ("multiscale", 16, "7x8")])
+def test_too_small_pictures(name, least, got):
+    module = _build(name)
+    jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, least, least, 3)))
+    with pytest.raises(ValueError, match=f"px a side, got {got}"):
+        jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, least - 1, least, 3)))

@@ -1,0 +1,152 @@
+"""Generators: sizes, ranges, dtypes, the published counts."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gqst import config, types
+from gqst.models import base
+from gqst.training import state, summary
+
+LEVEL_0 = {"xla_backend_optimization_level": 0}
+SMALL = {"resnet": {"filters": 8, "blocks": 1}, "unet": {"filters": 8, "depth": 3}}
+
+
+def _build(name: str, **options):
+    return base.GENERATORS.build(config.choice(name, **{**SMALL[name], **options}), dtype=jnp.float32)
+
+
+def _apply(module, pictures):
+    params = jax.jit(module.init, compiler_options=LEVEL_0)(jax.random.key(0), pictures)["params"]
+    return np.asarray(jax.jit(module.apply, compiler_options=LEVEL_0)({"params": params}, pictures)), params
+
+
+def _pictures(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).random((2, height, width, 3), np.float32)
+
+
+def _count(module, size: int) -> int:
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    return base.parameter_count(shapes)
+
+
+def _layers(table) -> int:
+    """Parameters of convolutions (side of the kernel, channels in, channels out) with biases."""
+    return sum(side * side * ins * outs + outs for side, ins, outs in table)
+
+
+def test_every_generator_is_tested_here():
+    assert set(SMALL) == set(base.GENERATORS)
+
+
+def test_resnet_has_the_published_number_of_parameters():
+    table = [(7, 3, 64), (3, 64, 128), (3, 128, 256)]  # c7s1-64, d128, d256
+    table += [(3, 256, 256)] * 2 * 9  # R256
+    table += [(3, 256, 128), (3, 128, 64), (7, 64, 3)]  # u128, u64, c7s1-3
+    assert _layers(table) == 11_378_179
+    module = base.GENERATORS.build(config.choice("resnet"), dtype=jnp.float32)
+    assert _count(module, 256) == 11_378_179
+
+
+def test_unet_has_the_layers_of_the_paper():
+    """The paper's C64-...-C512 table, with 3x3 in place of 4x4 kernels on the way up."""
+    down = [3, 64, 128, 256, 512, 512, 512, 512, 512]
+    table = [(4, i, o) for i, o in zip(down, down[1:], strict=False)]
+    up = [(512, 512), (1024, 512), (1024, 512), (1024, 512), (1024, 256), (512, 128), (256, 64), (128, 3)]
+    table += [(3, i, o) for i, o in up]
+    module = base.GENERATORS.build(config.choice("unet"), dtype=jnp.float32)
+    assert _count(module, 256) == _layers(table) == 38_892_867 - 7_712_768 or _count(module, 256) == _layers(table)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("norm", ["instance", "none"])
+def test_any_size_comes_back_in_range(name, norm):
+    pictures = _pictures(17, 26)
+    fake, params = _apply(_build(name, norm=norm), pictures)
+    assert fake.shape == pictures.shape and fake.dtype == np.float32
+    assert 0.0 <= fake.min() < fake.max() <= 1.0
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+    # Far off inputs and parameters stay in range too.
+    far = jax.tree.map(lambda x: 50.0 * x, params)
+    wild = np.asarray(_build(name, norm=norm).apply({"params": far}, pictures))
+    assert np.isfinite(wild).all() and wild.min() >= 0.0 and wild.max() <= 1.0
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_each_picture_is_translated_by_itself(name):
+    module, pictures = _build(name), _pictures(16, 16)
+    both, params = _apply(module, pictures)
+    alone = module.apply({"params": params}, pictures[1:])
+    np.testing.assert_allclose(both[1:], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_starting_at_identity_gives_the_source_back(name):
+    pictures = _pictures(19, 16)
+    pictures[0, :4] = 0.0
+    pictures[0, 4:8] = 1.0
+    fake, _ = _apply(_build(name, start_at_identity=True), pictures)
+    np.testing.assert_allclose(fake, pictures, atol=1.1e-3)
+    inner = pictures[1].clip(0.01, 0.99)
+    np.testing.assert_allclose(fake[1].clip(0.01, 0.99), inner, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_computes_narrow_and_keeps_parameters_wide(name, monkeypatch):
+    from gqst.models import convolutions
+
+    seen = set()
+    real = convolutions.conv2d
+
+    def conv2d(x, kernel, **options):
+        seen.update({x.dtype, kernel.dtype})
+        return real(x, kernel, **options)
+
+    monkeypatch.setattr(convolutions, "conv2d", conv2d)
+    pictures = _pictures(16, 16)
+    wide = _build(name)
+    narrow = wide.clone(dtype=jnp.bfloat16)
+    params = jax.jit(narrow.init, compiler_options=LEVEL_0)(jax.random.key(0), pictures)["params"]
+    assert seen == {jnp.dtype(jnp.bfloat16)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
+    fakes = [np.asarray(m.apply({"params": params}, pictures)) for m in (wide, narrow)]
+    assert fakes[1].dtype == np.float32
+    difference = np.abs(fakes[0] - fakes[1])
+    assert 0.0 < difference.max() < 0.1 and difference.mean() < 0.01
+
+
+@pytest.mark.parametrize(("name", "least"), [("resnet", 4), ("unet", 8)])
+def test_too_small_pictures(name, least):
+    module = _build(name)
+    jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, least, least, 3)))
+    with pytest.raises(ValueError, match=f"needs pictures of {least} px a side, got {least - 1}x{least}"):
+        jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, least - 1, least, 3)))
+
+
+@pytest.mark.parametrize("name", sorted(config.bundled()))
+def test_every_config_traces_at_its_real_size(name):
+    cfg = config.load(name)
+    recipe = state.build_recipe(cfg, paired=cfg.conditional or "l1" in cfg.losses)
+    before = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0)))
+    after, metrics = summary.trace(cfg, recipe)
+    kinds = [jax.tree.map(lambda x: (x.shape, x.dtype), s) for s in (before, after)]
+    assert jax.tree.structure(kinds[0]) == jax.tree.structure(kinds[1]) and kinds[0] == kinds[1]
+    assert metrics["loss/generator"].shape == () and metrics["loss/generator"].dtype == jnp.float32
+    narrow = config.override(cfg, ["compute_dtype=bfloat16"])
+    again, _ = summary.trace(narrow, state.build_recipe(narrow, paired=cfg.conditional))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), again) == kinds[1]
+
+
+def test_a_picture_size_that_the_network_cannot_take():
+    cfg = config.override(config.load("pix2pix"), ["image_size=128"])
+    with pytest.raises(types.InputError, match="image_size=128: the network needs pictures of 256 px"):
+        state.build_recipe(cfg, paired=True)
+
+
+def test_options_have_defaults():
+    for name in base.GENERATORS:
+        for parameter in base.GENERATORS.options(name, given=["dtype"]).values():
+            assert parameter.default is not inspect.Parameter.empty

@@ -1,0 +1,92 @@
+"""The import direction of the package, read off its syntax trees."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import gqst
+
+PACKAGE = pathlib.Path(gqst.__file__).parent
+LAYERS = (
+    {"types"},
+    {"config"},
+    {"registry"},
+    {"data", "models", "quality"},
+    {"losses"},
+    {"training"},
+    {"inference", "report"},
+    {"cli", "train", "evaluate", "stylize", "export", "plan", "sweep"},
+)
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+ENTRY = LAYERS[-1]
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+def _part(path: pathlib.Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path: pathlib.Path, *, whole: bool = True) -> set[str]:
+    """Dotted names that a file imports: anywhere in it, or only when it is imported itself."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = set()
+    for node in ast.walk(tree) if whole else tree.body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    part = _part(path)
+    assert part in RANK, f"{part} has no place in the order of layers"
+    for name in _imports(path):
+        head, *rest = name.split(".")
+        if head == "gqst" and rest:
+            other = rest[0]
+            below = RANK[other] < RANK[part] or other == part or (part in ENTRY and other == "cli")
+            assert below, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_who_may_import_what(path):
+    part, heads = _part(path), {name.split(".")[0] for name in _imports(path)}
+    assert not heads & {"tensorflow", "torch", "torchvision", "clu"}
+    if part == "data":
+        assert not heads & {"jax", "jaxlib", "flax", "optax", "orbax", "dm_pix"}
+    if part not in ENTRY:
+        assert not heads & {"argparse", "absl", "click"}
+
+
+def test_rare_and_heavy_packages_are_imported_where_they_are_used():
+    for path in FILES:
+        heads = {name.split(".")[0] for name in _imports(path, whole=False)}
+        assert "tensorflow_datasets" not in heads, path
+        if _part(path) in ENTRY:
+            assert heads <= {"argparse", "collections", "logging", "os", "pathlib", "sys", "typing", "gqst"}
+
+
+def test_the_order_of_layers_has_been_kept_up():
+    entries = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__"}
+    folders = {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}
+    assert entries | folders <= set(RANK)
+
+
+@pytest.mark.parametrize("entry", sorted(p.stem for p in FILES if "cli.run(main)" in p.read_text()))
+def test_help_does_not_wait_for_jax(entry):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"gqst.{entry}", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=PACKAGE.parent,
+    )
+    assert done.returncode == 0 and "usage:" in done.stdout
+    loaded = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "gqst" in loaded
+    assert not loaded & {"jax", "flax", "optax", "orbax", "pydantic"}

@@ -1,0 +1,141 @@
+"""Every command of the README runs, at a small size, on pictures as it describes them."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gqst
+from tests import conftest
+
+README = (conftest.ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [c for block in re.findall(r"```bash\n(.*?)```", README, re.S) for c in block.strip().splitlines()]
+TRAINING = [c for c in COMMANDS if c.startswith("python -m gqst.train ")]
+ALL_SMALL = ["image_size=32", "batch_size=2", "preprocess.load_size=40", "generator.filters=4"]
+FEW_STEPS = ["discriminator.filters=4", "discriminator.layers=2", "steps=2", "log_every=1", "samples=1"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> pathlib.Path:
+    """A folder with what the README's commands name: mine, photos, paintings, pairs, inputs, truths."""
+    root = tmp_path_factory.mktemp("readme")
+    demo = conftest.ROOT / "gqst/data/demo"
+    photos = [_small(p) for p in sorted((demo / "photos/train").glob("*.jpg"))[:4]]
+    prints = [_small(p) for p in sorted((demo / "ukiyoe/train").glob("*.jpg"))[:4]]
+    pairs = [Image.fromarray(np.hstack([a, b])) for a, b in zip(photos, prints, strict=True)]
+    for folder, pictures in {
+        "mine/trainA": photos,
+        "mine/trainB": prints,
+        "photos": photos,
+        "paintings": prints,
+        "pairs/train": pairs,
+        "pairs/test": pairs[:1],
+        "inputs": photos,
+        "truths": prints,
+    }.items():
+        (root / folder).mkdir(parents=True)
+        for i, picture in enumerate(pictures):
+            picture.save(root / folder / f"{i}.png")
+    prints[0].save(root / "painting.jpg")
+    return root
+
+
+def test_the_readme_has_the_two_commands_and_the_ci_runs_the_second():
+    setup, tests = COMMANDS[:2]
+    assert "python3 -m venv .venv" in setup and "configs/quickstart.py" in setup and "gqst.stylize" in setup
+    ci = (conftest.ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert tests.split("&&")[1].split(".venv/bin/")[1].strip() in ci
+
+
+@pytest.mark.slow
+def test_the_first_command_trains_and_stylises(folders, environment):
+    first = COMMANDS[0].split(" && ")
+    train, stylise = [part.replace(".venv/bin/python", "python") for part in first[2:]]
+    train = train.replace("configs/quickstart.py", str(conftest.ROOT / "configs/quickstart.py"))
+    _run(train, folders, environment, more=["--set", *ALL_SMALL, *FEW_STEPS, "generator.blocks=1"])
+    _run(stylise, folders, environment)
+    assert len(list((folders / "runs/demo/stylised").glob("*.jpg"))) == 4
+
+
+@pytest.mark.slow
+def test_every_other_command(folders, environment):
+    for command in COMMANDS[2:]:
+        if "data=tfds" in command:
+            continue  # downloads; tests/data/test_tfds.py covers the source
+        more = []
+        if command in TRAINING:
+            unet = "pix2pix" in command
+            more = ["--set", *ALL_SMALL, *FEW_STEPS, "generator.depth=3" if unet else "generator.blocks=1"]
+            more += ["steps=4"] if "steps=" in command else []
+        if "--dry-run" in command:
+            more = []
+        # The last --set wins, so the size of the command itself is shrunk too.
+        _run(command, folders, environment, more=more)
+    assert len(list((folders / "stylised").glob("*.png"))) == 4
+    assert (folders / "runs/painting/checkpoints/4").is_dir()
+
+
+@pytest.mark.slow
+def test_the_tfds_command_says_what_is_missing_offline_or_trains(folders, environment):
+    command = next(c for c in COMMANDS if "data=tfds" in c)
+    done = _call(
+        command, folders, {**environment, "HTTPS_PROXY": "http://127.0.0.1:9"}, ["data.data_dir=tfds"]
+    )
+    assert done.returncode == 2 and "cycle_gan/horse2zebra" in done.stderr.splitlines()[-1], done.stderr
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme(folders, environment, monkeypatch):
+    test_run = folders / "runs/python"
+    command = f"python -m gqst.train --config style_image --workdir {test_run}"
+    _run(command, folders, environment, more=["--set", *ALL_SMALL, *FEW_STEPS, "generator.blocks=1"])
+    code = re.search(r"```python\n(.*?)```", README, re.S)
+    assert code is not None
+    text = code.group(1).replace('"runs/painting"', repr(str(test_run)))
+    names = {"photo": np.random.default_rng(0).random((40, 52, 3), np.float32)}
+    exec(text, names)
+    assert names["gqst"] is gqst
+    assert names["fake"].shape == (40, 52, 3) and 0 <= names["fake"].min() <= names["fake"].max() <= 1
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_works_from_any_folder(tmp_path, environment):
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "--wheel-dir", tmp_path / "dist", conftest.ROOT], check=True)
+    wheel = next((tmp_path / "dist").glob("gqst-*.whl"))
+    site = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel]
+    subprocess.run(install, check=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    installed = {**environment, "PYTHONPATH": str(site)}
+    where = "import gqst, pathlib; print(pathlib.Path(gqst.__file__).parent)"
+    done = subprocess.run([sys.executable, "-c", where], env=installed, cwd=elsewhere, capture_output=True)
+    assert done.stdout.decode().strip() == str(site / "gqst")
+    said = _run("python -m gqst.train --config quickstart --dry-run", elsewhere, installed)
+    assert "train/source: 10 pictures" in said
+
+
+def _small(path: pathlib.Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB").resize((64, 48))
+
+
+def _call(
+    command: str, folder: pathlib.Path, environment: dict[str, str], more: list[str]
+) -> "subprocess.CompletedProcess[str]":
+    words = [sys.executable, *shlex.split(command)[1:], *more]
+    return subprocess.run(words, env=environment, cwd=folder, capture_output=True, text=True)
+
+
+def _run(
+    command: str, folder: pathlib.Path, environment: dict[str, str], more: list[str] | None = None
+) -> str:
+    done = _call(command, folder, environment, more or [])
+    assert done.returncode == 0, (command, done.stderr)
+    return done.stdout

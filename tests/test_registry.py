@@ -1,0 +1,151 @@
+"""Registries, and members that come from outside the package."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from gqst import config, registry, types
+from gqst.data import sources
+from gqst.losses import base as losses
+from gqst.models import base as models
+from gqst.training import state, summary
+
+SHAPES = registry.Registry("shape")
+
+
+@SHAPES.register("square")
+def square(scale: float = 1.0, *, side: int, fill: Literal["red", "blue"] = "red", extra: Any = 0) -> Any:
+    return scale, side, fill, extra
+
+
+@SHAPES.register("point")
+def point() -> str:
+    return "."
+
+
+@pytest.fixture
+def outsider():
+    """Registers members for one test."""
+    added = []
+
+    def register(family: registry.Registry, name: str, member: Any) -> None:
+        family.register(name)(member)
+        added.append((family, name))
+
+    yield register
+    for family, name in added:
+        del family._members[name]
+
+
+def test_members_are_built_with_their_options():
+    assert list(SHAPES) == ["square", "point"]
+    assert SHAPES["point"] is point
+    assert SHAPES.build(config.choice("square", side=3)) == (1.0, 3, "red", 0)
+    assert SHAPES.build(config.choice("square", side=3, fill="blue"), extra=5) == (1.0, 3, "blue", 5)
+    assert list(SHAPES.options("square", given=["extra"])) == ["side", "fill"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        (config.choice("sqare", side=3), ["unknown shape 'sqare'", "did you mean 'square'?", "point"]),
+        (config.choice("zzz"), ["unknown shape 'zzz'", "there are: point, square"]),
+        (config.choice("square", sides=3), ["option 'sides'", "did you mean 'side'?", "fill"]),
+        (config.choice("square", scale=3), ["option 'scale'", "it takes: side, fill"]),
+        (config.choice("square", side=3, extra=1), ["option 'extra'", "it takes: side, fill"]),
+        (config.choice("square", side="long"), ["option 'side'", "'long'", "integer"]),
+        (config.choice("square", side=3, fill="grey"), ["option 'fill'", "'grey'", "'blue'"]),
+        (config.choice("square"), ["shape 'square' needs the option 'side'"]),
+        (config.choice("point", side=3), ["option 'side'", "it takes: none"]),
+    ],
+)
+def test_bad_choices_are_one_sentence(choice, words):
+    with pytest.raises(types.InputError) as caught:
+        SHAPES.build(choice, extra=0)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_names_are_taken_once():
+    with pytest.raises(ValueError, match="shape 'point' is registered twice"):
+        SHAPES.register("point")(square)
+
+
+def test_every_family_of_the_package_is_there():
+    assert {"resnet", "unet"} <= set(models.GENERATORS)
+    assert {"patch", "multiscale"} <= set(models.DISCRIMINATORS)
+    assert {"adversarial", "r1", "cycle", "identity", "l1", "total_variation", "quality"} <= set(losses.TERMS)
+    assert {"demo", "folders", "pairs", "matched", "style_image", "tfds"} <= set(sources.SOURCES)
+
+
+class Tint(nn.Module, kw_only=True):
+    """A generator that scales each channel."""
+
+    gain: float = 1.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, source):
+        scale = self.param("scale", nn.initializers.constant(self.gain), (3,))
+        return jnp.clip(source * scale[None, None, None], 0.0, 1.0)
+
+
+def brightness(context: losses.Context, *, aim: float = 0.5) -> jax.Array:
+    return jnp.abs(losses.mean_per_picture(context.fake) - aim)
+
+
+def test_a_generator_and_a_loss_from_outside(outsider):
+    outsider(models.GENERATORS, "tint", Tint)
+    losses.term("brightness")(brightness)
+    try:
+        cfg = config.override(
+            config.load("quickstart"),
+            ["generator=tint", "generator.gain=0.5", "losses.brightness=2", "losses.brightness.aim=0.25"],
+        )
+        recipe = state.build_recipe(cfg, paired=False)
+        _, metrics = summary.trace(cfg, recipe)
+        assert "loss/brightness" in metrics
+        params = recipe.generator.init(jax.random.key(0), jnp.ones((1, 16, 16, 3)))
+        np.testing.assert_array_equal(params["params"]["scale"], [0.5] * 3)
+        with pytest.raises(types.InputError, match="option 'aim' of loss 'brightness' is 'dark'"):
+            losses.build({"brightness": config.loss(1.0, aim="dark")}, paired=False)
+    finally:
+        del losses.TERMS._members["brightness"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """Pictures of one colour."""
+
+    value: int
+    origin: str = "plain"
+
+    def __len__(self):
+        return 4
+
+    def name(self, index):
+        return str(index)
+
+    def load(self, index, *, shorter=None):
+        from PIL import Image
+
+        return Image.new("RGB", (40, 40), (self.value,) * 3)
+
+
+def plain(*, dark: int = 0, light: int = 255) -> sources.Dataset:
+    return sources.Dataset(train=sources.Split(Plain(dark), Plain(light)))
+
+
+def test_a_data_source_from_outside(outsider):
+    outsider(sources.SOURCES, "plain", plain)
+    dataset = sources.build(config.choice("plain", dark=9), validation=1)
+    assert dataset.train.sizes == (3, 3) and dataset.validation.sizes == (1, 1)
+    assert dataset.train.source.load(0).getpixel((0, 0)) == (9, 9, 9)
+    with pytest.raises(types.InputError, match="option 'dark' of data source 'plain' is 'very'"):
+        sources.build(config.choice("plain", dark="very"))

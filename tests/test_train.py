@@ -1,0 +1,243 @@
+"""Training as a user starts it: whole, stopped, killed and gone on."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from gqst import cli, config, train
+from gqst.data import sources
+from gqst.losses import base as losses
+from gqst.training import checkpoint, loop, state
+from tests import conftest
+
+# Unpaired with cycles, a pool, all that a run carries; 8 channels.
+TINY = (*conftest.SMALL_RESNET, "pool_size=3", "image_size=32", "generator.filters=4")
+
+
+def _arguments(workdir: pathlib.Path, *changes: str) -> list[str]:
+    return ["--config", "cyclegan", "--workdir", str(workdir), "--set", *TINY, *changes]
+
+
+def _final(workdir: pathlib.Path, *changes: str) -> tuple[state.TrainState, dict]:
+    """The newest state of a run, and its note."""
+    cfg = config.override(config.load("cyclegan"), [*TINY, *changes])
+    recipe = state.build_recipe(cfg, paired=False)
+    shapes = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0)))
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+    restored = checkpoint.Checkpoints(workdir / "checkpoints").restore(like)
+    assert restored is not None
+    return restored
+
+
+def _numbers(tree: object) -> list[np.ndarray]:
+    return [
+        np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+        for x in jax.tree.leaves(tree)
+    ]
+
+
+def _start(environment: dict[str, str], workdir: pathlib.Path, *changes: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "gqst.train", *_arguments(workdir, *changes)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=workdir.parent)
+
+
+def _wait_for(path: pathlib.Path, process: "subprocess.Popen[str]") -> None:
+    end = time.monotonic() + 300
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def whole(environment, tmp_path_factory) -> tuple[state.TrainState, dict]:
+    """40 steps in one go."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    process = _start(environment, workdir, "steps=40")
+    assert process.wait() == 0, process.communicate()[1]
+    return _final(workdir, "steps=40")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on_bit_for_bit(environment, tmp_path, whole, how):
+    workdir = tmp_path / "run"
+    process = _start(environment, workdir, "steps=40")
+    _wait_for(workdir / "checkpoints" / "20", process)
+    process.send_signal(how)
+    said = process.communicate()[1]
+    if how is signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 0
+        assert f"stopped by {how.name} at step" in said and "run the same command again" in said
+    # It was stopped on its way, not after its end.
+    steps = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
+    assert 20 <= max(steps) < 40, (steps, said)
+    process = _start(environment, workdir, "steps=40")
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert "going on from step" in said
+    now, note = _final(workdir, "steps=40")
+    expected, expected_note = whole
+    for one, other in zip(_numbers(now), _numbers(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert note == expected_note
+    assert note["data"]["step"] == 40
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    logged = [line["step"] for line in lines if "loss/generator" in line]
+    assert logged == sorted(set(logged)) and logged[-1] == 40
+
+
+def test_dry_run_tells_what_would_be_trained(run):
+    done = run("gqst.train", "--config", "cyclegan", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "train/source: 11 pictures",
+        "11,378,179 parameters",
+        "2,764,737 parameters",
+        "cycle (generator): weight 10.0",
+        "(1, 30, 30, 1)",
+        "256",
+    ):
+        assert words in done.stdout, done.stdout
+
+
+@pytest.mark.slow
+def test_every_step_uses_one_trace_and_a_changed_weight_needs_no_other(tmp_path):
+    cfg = conftest.small("style_image", "steps=40", "generator.filters=4", "image_size=32")
+    result = loop.train(cfg, tmp_path / "run", devices=2, quiet=True)
+    # Rounds at 0, 20 and 40, checkpoints at 20 and 40, and still one trace.
+    assert (result.step, result.finished, result.traces) == (40, True, 1)
+    assert sorted(p.name for p in (tmp_path / "run" / "samples").iterdir()) == [
+        "0000000.png",
+        "0000020.png",
+        "0000040.png",
+    ]
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    # The finished run is left as it is.
+    again = loop.train(cfg, tmp_path / "run", devices=2, quiet=True)
+    assert again.step == 40 and again.traces == 0
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(run, tmp_path):
+    changes = ["--set", *TINY, "steps=40", "generator_optimizer.learning_rate=1e30", "checkpoint_every=1"]
+    done = run("gqst.train", "--config", "cyclegan", "--workdir", "run", *changes)
+    assert done.returncode == 1
+    assert "not finite at step" in done.stderr and "Traceback" not in done.stderr
+    # What is saved is from before.
+    now, _ = _final(tmp_path / "run", *changes[1 + len(TINY) :])
+    assert all(np.isfinite(x).all() for x in _numbers(now.gen.params))
+
+
+def test_objectives_of_the_configs_are_what_they_say():
+    kinds = {}
+    for name in config.bundled():
+        cfg = config.load(name)
+        paired = cfg.data.name in ("pairs", "matched")
+        objective = losses.build(cfg.losses, paired=paired)
+        kinds[name] = (paired, state.directions(objective))
+    assert kinds["cyclegan"] == (False, ("forward", "backward"))
+    assert kinds["pix2pix"] == (True, ("forward",))
+    assert kinds["style_image"] == kinds["quickstart"] == (False, ("forward",))
+
+
+BAD = [
+    ("unknown key", ["--set", "stesp=3"], "unknown config key 'stesp' (did you mean 'steps'?)"),
+    ("bad value", ["--set", "batch_size=0"], "config key 'batch_size' is 0"),
+    ("bad option", ["--set", "generator.width=3"], "unknown option 'width' of generator 'resnet'"),
+    ("absent network", ["--set", "generator=vit"], "unknown generator 'vit'; there are: "),
+    ("absent loss", ["--set", "losses.magic.weight=1"], "unknown loss 'magic'; there are: "),
+    ("too small", ["--set", "image_size=16"], "image_size=16: "),
+    ("missing folder", ["--set", "data=folders", "data.root=nowhere"], "nowhere"),
+    ("unpaired", ["--set", "losses.l1.weight=1"], "needs paired data"),
+    ("devices", ["--devices", "9"], "--devices 9: there are 8 here"),
+    ("unknown TFDS name", ["--set", "data=tfds", "data.dataset=no_such_dataset"], "no_such_dataset"),
+    ("batch over devices", ["--devices", "2"], "batch_size=1 does not divide over 2 devices"),
+    ("not of the form", ["--set", "steps"], "is not of the form key=value"),
+]
+
+
+@pytest.fixture
+def refused(capsys, monkeypatch, tmp_path):
+    """Starts training in an empty folder, in this process; checks that it ends in one sentence, code 2."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str, workdir: str = "run") -> str:
+        with pytest.raises(SystemExit) as end:
+            cli.run(lambda: train.main([*arguments, "--workdir", workdir]))
+        said = capsys.readouterr().err
+        _check_sentence(end.value.code, said)
+        return said
+
+    return call
+
+
+@pytest.mark.parametrize("changes,sentence", [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+def test_bad_input_is_one_sentence_and_code_2(refused, tmp_path, changes, sentence):
+    assert sentence in refused("--config", "cyclegan", *changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_input_from_the_shell(run):
+    done = run("gqst.train", "--config", "nothing", "--workdir", "run")
+    _check_sentence(done.returncode, done.stderr)
+    assert "no config file 'nothing'; give a path, or one that comes with gqst: cyclegan" in done.stderr
+
+
+def test_bad_folders_are_one_sentence(refused, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    two = ["--set", "data=folders", "data.source=a", "data.target=b"]
+    assert "no pictures in a" in refused("--config", "cyclegan", *two)
+    photos = sorted(pathlib.Path(conftest.ROOT, "gqst/data/demo/photos/train").glob("*.jpg"))
+    for i, photo in enumerate(photos[:3]):
+        os.link(photo, tmp_path / "a" / f"{i}.jpg")
+        if i < 2:
+            os.link(photo, tmp_path / "b" / f"{i}.jpg")
+    matched = ["--set", "data=matched", "data.source=a", "data.target=b"]
+    said = refused("--config", "pix2pix", *matched)
+    assert "3" in said and "2" in said
+    (tmp_path / "painting.jpg").write_text("no picture")
+    small = ["--set", *conftest.SMALL_RESNET, "data.image=painting.jpg"]
+    assert "painting.jpg" in refused("--config", "style_image", *small)
+
+
+def test_a_workdir_that_cannot_be_written_is_one_sentence(refused, tmp_path):
+    (tmp_path / "file").write_text("")
+    changes = ["--set", *conftest.SMALL_RESNET, "batch_size=8"]
+    said = refused("--config", "style_image", *changes, workdir="file/run")
+    assert "cannot write to file/run" in said
+
+
+def test_a_workdir_of_another_config_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    cfg = conftest.small("style_image")
+    (tmp_path / "run" / "config.json").write_text(config.to_json(cfg))
+    other = config.override(cfg, ["seed=1", "steps=7"])
+    with pytest.raises(ValueError, match="holds a run of another config: seed is 0 there and 1 here"):
+        loop.train(other, tmp_path / "run", devices=1, quiet=True)
+
+
+def test_validation_pictures_are_not_trained_on():
+    dataset = sources.build(config.choice("demo"), validation=2)
+    assert dataset.validation is not None
+    trained = {dataset.train.source.name(i) for i in range(len(dataset.train.source))}
+    held = {dataset.validation.source.name(i) for i in range(len(dataset.validation.source))}
+    assert held and not trained & held
+
+
+def _check_sentence(code: object, said: str) -> None:
+    assert code == 2, said
+    lines = [line for line in said.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("gqst: error: "), said
