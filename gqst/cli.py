@@ -14,18 +14,21 @@ def run(main: Callable[[], int | None]) -> None:
 
     logging.basicConfig(format="gqst: %(message)s", level=logging.ERROR)
     logging.getLogger("gqst").setLevel(logging.INFO)
-    # Orbax and JAX tell of their own doings through absl and jax: only errors are for the user.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax tells of its own doings through absl; what fails there is raised besides, and told in a sentence.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         code = main()
     except types.InputError as error:
         _fail(error, 2)
     except types.RunError as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
     except BrokenPipeError:
         os._exit(0)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", 2)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
     sys.exit(code or 0)
 
 

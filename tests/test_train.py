@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -218,6 +220,29 @@ def test_a_workdir_that_cannot_be_written_is_one_sentence(refused, tmp_path):
     changes = ["--set", *conftest.SMALL_RESNET, "batch_size=8"]
     said = refused("--config", "style_image", *changes, workdir="file/run")
     assert "cannot write to file/run" in said
+
+
+def test_no_space_is_found_before_training(refused, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30, 0))
+    changes = ["--set", *conftest.SMALL_RESNET, "batch_size=8"]
+    assert "no space for checkpoints in" in refused("--config", "style_image", *changes)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_is_one_sentence(environment, tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-m", "gqst.train", *_arguments(tmp_path / "run", "steps=20")],
+        env={**environment, "JAX_COMPILATION_CACHE_DIR": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        # No file may pass 100 kB, as if the disk were full there.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )
+    assert process.returncode == 2, process.stderr
+    assert "Traceback" not in process.stderr
+    last = process.stderr.strip().splitlines()[-1]
+    assert last.startswith("gqst: error: ") and "could not be written" in last
 
 
 def test_a_workdir_of_another_config_is_refused(tmp_path):

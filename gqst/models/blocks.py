@@ -115,10 +115,10 @@ def to_picture(
 ) -> Float[Array, "b h w c"]:
     """Pictures in [0, 1] of a network's last activations: (1 + tanh) / 2, which is a logistic of twice.
 
-    With a source the activations add to its logit, so that zeros give the source back (to 1e-3: the logit
-    of black and white is cut there).
+    With a source the activations add to its logit, so that zeros give the source back, but for the darkest
+    and brightest 2 %: their logits are cut there, or black and white would stay as they are for ever.
     """
     if source is None:
         return (1.0 + jnp.tanh(change)) / 2.0
-    held = jnp.clip(source, 1e-3, 1.0 - 1e-3)
+    held = jnp.clip(source, 0.02, 0.98)
     return jax.nn.sigmoid(jnp.log(held) - jnp.log1p(-held) + 2.0 * change)

@@ -1,7 +1,11 @@
 """Checkpoints of a run: written in the background by Orbax, checked when they are read."""
 
+import contextlib
 import logging
+import os
 import pathlib
+import re
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -66,7 +70,7 @@ class Checkpoints:
         """Starts writing a checkpoint of a state; the state may be given away as soon as this returns.
 
         Raises:
-          RunError: this or the previous checkpoint could not be written.
+          InputError: this or the previous checkpoint could not be written.
         """
         step = int(now.step)
         if step in self.steps:
@@ -81,7 +85,7 @@ class Checkpoints:
         self._pending = (step, response)
 
     def wait(self) -> None:
-        """Returns when nothing is being written any more; RunError if that failed."""
+        """Returns when nothing is being written any more; InputError if that failed."""
         if self._pending is None:
             return
         step, response = self._pending
@@ -90,9 +94,13 @@ class Checkpoints:
             response.result()
 
     def close(self) -> None:
-        """Waits and closes; RunError if the last checkpoint could not be written."""
-        self.wait()
-        self._manager.close()
+        """Waits and closes; InputError if the last checkpoint could not be written."""
+        try:
+            self.wait()
+        finally:
+            # Orbax raises here once more what waiting has told already.
+            with contextlib.suppress(Exception):
+                self._manager.close()
 
     def restore(self, like: state.TrainState) -> tuple[state.TrainState, dict[str, Any]] | None:
         """The newest state that can be read, and its note; None if there is no checkpoint at all.
@@ -173,6 +181,16 @@ def load_ema(directory: pathlib.Path, which: Which, like: Any) -> tuple[Any, int
     raise types.InputError(f"no checkpoint in {directory} can be read")
 
 
+def check_space(directory: pathlib.Path, needed: int) -> None:
+    """Checks that `needed` bytes are free; InputError that says how many there are if not."""
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise types.InputError(
+            f"no space for checkpoints in {directory}: {needed / 2**20:.0f} MiB are needed and "
+            f"{free / 2**20:.0f} MiB free; free space or choose another --workdir"
+        )
+
+
 def check_writable(directory: pathlib.Path) -> None:
     """Makes the folder and tries to write to it; InputError that says what stands in the way."""
     probe = directory / ".write_test"
@@ -206,7 +224,7 @@ class _Retention:
 
 
 class _saying:  # noqa: N801 - reads as a statement
-    """Turns whatever goes wrong inside into a RunError of one sentence."""
+    """Turns whatever goes wrong inside into an InputError of one sentence."""
 
     def __init__(self, sentence: str):
         self._sentence = sentence
@@ -216,8 +234,9 @@ class _saying:  # noqa: N801 - reads as a statement
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, Exception):
-            raise types.RunError(
-                f"{self._sentence}: {_first_line(error)}; earlier checkpoints are untouched"
+            raise types.InputError(
+                f"{self._sentence}: {_first_line(error)}; earlier checkpoints are untouched: free space or "
+                "choose another --workdir"
             ) from error
 
 
@@ -254,5 +273,9 @@ def _checksum(tree: Any) -> jax.Array:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip("'\" ").splitlines() or [type(error).__name__]
+    told = str(error).strip("'\" ")
+    system = re.search(r"os_error_code='(\d+)'", told)
+    if system:
+        return os.strerror(int(system.group(1)))
+    lines = told.splitlines() or [type(error).__name__]
     return lines[0][:200]

@@ -16,7 +16,7 @@ import numpy as np
 from gqst import config, types
 from gqst.data import pipeline, sources
 from gqst.quality import selection
-from gqst.training import checkpoint, parallel, progress, round, state, writer
+from gqst.training import checkpoint, parallel, progress, round, state, summary, writer
 
 _log = logging.getLogger("gqst")
 
@@ -62,8 +62,8 @@ def train(
       quiet: whether to show no progress.
 
     Raises:
-      InputError: config, data or workdir cannot be used.
-      RunError: a loss is not finite, or a checkpoint cannot be written.
+      InputError: config, data or workdir cannot be used, or a checkpoint cannot be written.
+      RunError: a loss is not finite.
     """
     folder = pathlib.Path(workdir)
     # 1. Everything that can be wrong with the input is found before anything is written.
@@ -83,6 +83,8 @@ def train(
     batches = pipeline.make_iterator(dataset, cfg, batch_size=cfg.batch_size, stack=cfg.steps_per_dispatch)
     # 2. A checkpoint wins over a new state; its note says where the data and the best round stand.
     now = across.create(cfg.seed)
+    # One checkpoint is written before the oldest is deleted.
+    checkpoint.check_space(store.directory, 2 * summary.state_bytes(across.single(now)))
     restored = store.restore(jax.tree.map(_like, across.single(now)))
     best = None
     if restored is not None:

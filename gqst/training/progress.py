@@ -49,10 +49,9 @@ class Progress:
             self._last_line = time.monotonic()
             left = (self._steps - step) / rate if rate else 0.0
             shown = ", ".join(f"{name} {value}" for name, value in losses.items())
-            self.say(
-                f"step {step}/{self._steps}: {rate:.2f} steps/s, {rate * self._pictures:.1f} images/s, "
-                f"{_clock(left)} left; {shown}"
-            )
+            # Until a second call the rate is not known.
+            speed = f"{rate:.2f} steps/s, {rate * self._pictures:.1f} images/s, {_clock(left)} left; "
+            self.say(f"step {step}/{self._steps}: {speed if counted else ''}{shown}")
 
     def round(self, step: int, metrics: Mapping[str, Any], best: bool) -> None:
         """Shows the held-out metrics of a round."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from gqst.losses import base as losses
 from gqst.quality import distribution, metrics, selection
-from gqst.training import state
+from gqst.training import parallel, state
 
 
 class Round:
@@ -39,7 +39,9 @@ class Round:
         self._samples = samples
         self._floors = _floors(recipe.objective)
         self.traces = 0
-        self._translate = jax.jit(self._one_batch)
+        self._translate = jax.jit(
+            self._one_batch, compiler_options=parallel.compile_level(1, jax.local_devices())
+        )
 
     def __call__(self, ema: Any, at: int) -> tuple[dict[str, Any], selection.Standing, dict[str, np.ndarray]]:
         """Metrics as `eval/<name>`, the standing, and the columns of a sample grid."""

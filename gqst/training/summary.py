@@ -39,8 +39,8 @@ def describe(cfg: config.Config) -> str:
     lines.append(f"directions: {' and '.join(recipe.directions)}")
     lines.append("losses:")
     lines.extend(f"  {line}" for line in _losses(recipe.objective))
-    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(now) if not _is_key(leaf))
-    lines.append(f"train state: {held / 2**20:.1f} MiB; {cfg.steps} steps; {len(metrics)} metrics")
+    held = state_bytes(now) / 2**20
+    lines.append(f"train state: {held:.1f} MiB; {cfg.steps} steps; {len(metrics)} metrics")
     return "\n".join(lines)
 
 
@@ -50,6 +50,11 @@ def trace(cfg: config.Config, recipe: state.Recipe) -> tuple[state.TrainState, A
     shape = (cfg.batch_size, cfg.image_size, cfg.image_size, 3)
     picture = jax.ShapeDtypeStruct(shape, jnp.float32)
     return jax.eval_shape(step.build(recipe), now, {"source": picture, "target": picture})
+
+
+def state_bytes(now: state.TrainState) -> int:
+    """The bytes of a state, of arrays or of shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(now))
 
 
 def _logit_shapes(cfg: config.Config, recipe: state.Recipe, now: state.TrainState) -> list[Any]:
@@ -67,7 +72,3 @@ def _losses(objective: losses.Objective) -> list[str]:
         line = f"{entry.label} ({entry.player}): weight {entry.weight}"
         lines.append(line + (f"; {options}" if options else ""))
     return lines
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

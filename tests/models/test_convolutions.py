@@ -11,17 +11,21 @@ from jax import lax
 
 from gqst.models import convolutions
 
-# Float32 sums of some hundred products of unit normals, in another order: 1e-4 is 10 to 50 times what is seen.
-close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
 
-# size (h, w), kernel (h, w), inputs, outputs, stride: the wide and both narrow forms, odd sizes, pixels past the end.
+def close(got, want, tolerance=2e-5):
+    """Sums in another order differ in proportion to the largest values, not to each."""
+    got, want = (np.asarray(a, np.float32) for a in (got, want))
+    np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max())
+
+
+# size (h, w), kernel (h, w), inputs, outputs, stride: wide and narrow forms, odd sizes, pixels past
+# the last window.
 CASES = [
     ((6, 5), (1, 1), 4, 6, 1),
     ((9, 7), (3, 3), 5, 4, 1),
     ((8, 9), (4, 4), 4, 6, 1),
-    ((7, 7), (7, 7), 3, 4, 1),
-    ((11, 10), (7, 7), 3, 24, 1),
-    ((11, 10), (7, 7), 24, 3, 1),
+    ((9, 8), (7, 7), 3, 24, 1),
+    ((8, 7), (7, 7), 24, 3, 1),
     ((9, 8), (2, 3), 8, 1, 1),
     ((7, 6), (1, 1), 4, 6, 2),
     ((9, 9), (3, 3), 4, 6, 2),
@@ -54,7 +58,7 @@ def derivatives(function, x, kernel):
 
     def penalty(x, kernel):
         gradients = jax.grad(loss, (0, 1))(x, kernel)
-        return sum(jnp.sum(jnp.cos(gradient)) for gradient in gradients)
+        return sum(jnp.mean(gradient**2) for gradient in gradients)
 
     @jax.jit
     def run(x, kernel):
@@ -82,10 +86,7 @@ def test_upsample_matches_enlarged_image(size, inputs, outputs):
 def test_matches_scipy(inputs, outputs):
     x, kernel = normal(0, 1, 8, 9, inputs), normal(1, 3, 4, inputs, outputs)
     expected = [
-        sum(
-            scipy.signal.correlate2d(x[0, :, :, c], kernel[:, :, c, d], "valid")
-            for c in range(inputs)
-        )
+        sum(scipy.signal.correlate2d(x[0, :, :, c], kernel[:, :, c, d], "valid") for c in range(inputs))
         for d in range(outputs)
     ]
     close(convolutions.conv2d(x, kernel)[0], np.stack(expected, -1))
@@ -96,13 +97,9 @@ def test_bfloat16_keeps_its_type_and_is_near_float32(function):
     x, kernel = normal(0, 2, 6, 6, 8), 0.1 * normal(1, 3, 3, 8, 8)
     half = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
     ours = derivatives(function, *half)
-    for got, want in zip(
-        jax.tree.leaves(ours), jax.tree.leaves(derivatives(function, x, kernel)), strict=True
-    ):
-        assert got.dtype == jnp.bfloat16
-        # 8 bits of mantissa, rounded at each of the three products.
-        scale = float(jnp.abs(want).max())
-        np.testing.assert_allclose(np.asarray(got, np.float32), want, atol=0.05 * scale)
+    assert all(a.dtype == jnp.bfloat16 for a in jax.tree.leaves(ours))
+    # 8 bits of mantissa, rounded at each of up to five products in a row.
+    jax.tree.map(functools.partial(close, tolerance=0.05), ours, derivatives(function, x, kernel))
 
 
 def test_vmap_over_images_and_kernels():
@@ -131,8 +128,8 @@ def test_keeps_the_batch_sharding():
     x, kernel = normal(0, 4, 8, 8, 4), normal(1, 3, 3, 4, 4)
     step = jax.jit(jax.grad(lambda x, k: jnp.sin(convolutions.upsample_conv2d(x, k)).sum(), (0, 1)))
     sharded = jax.device_put(x, shard)
-    gathered = "all-gather", "all-to-all", "collective-permute"
-    assert not any(name in step.lower(sharded, kernel).compile().as_text() for name in gathered)
+    text = step.lower(sharded, kernel).compile().as_text()
+    assert not any(f" {name}(" in text for name in ("all-gather", "all-to-all", "collective-permute"))
     assert step(sharded, kernel)[0].sharding.is_equivalent_to(shard, 4)
     jax.tree.map(close, step(sharded, kernel), step(x, kernel))
 

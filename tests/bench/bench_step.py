@@ -1,0 +1,122 @@
+"""Times one unpaired training step of gqst against the same step in PyTorch, alternately.
+
+    python tests/bench/bench_step.py --sizes 64 128 --batch 1 --filters 64 --blocks 6 --repeats 15
+
+Each side lives in its own process, idle while the other works, with as many threads as the process
+may use cores (`taskset -c 0` gives the one-thread comparison). Needs torch, which gqst itself does
+not. Other work on the machine falls on PyTorch harder than on JAX, because OpenMP waits at barriers:
+believe only runs on a quiet machine.
+"""
+
+import argparse
+import multiprocessing
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+sys.path[:0] = [str(pathlib.Path(__file__).parents[2]), str(pathlib.Path(__file__).parent)]
+
+
+def jax_step(size: int, batch: int, filters: int, blocks: int) -> Callable[[], float]:
+    """Returns a function that makes one compiled training step and gives the generators' loss."""
+    sys.path.insert(0, "/root/w/perf")  # Until gqst.training.step exists.
+    import jax
+    import proto_step
+
+    state, x, y, step = proto_step.make(size, batch, filters, blocks)
+    step = jax.jit(step, donate_argnums=0).lower(state, x, y).compile()
+
+    def run() -> float:
+        nonlocal state
+        state, loss, _ = step(state, x, y)
+        jax.block_until_ready(state)
+        return float(loss)
+
+    return run
+
+
+def torch_step(size: int, batch: int, filters: int, blocks: int) -> Callable[[], float]:
+    """Returns a function that makes one training step in PyTorch and gives the generators' loss."""
+    import torch
+    import torch_cyclegan
+
+    torch.set_num_threads(threads())
+    return torch_cyclegan.step(size, batch, filters, blocks)
+
+
+def threads() -> int:
+    """Returns the number of cores this process may use: XLA takes as many threads."""
+    return len(os.sched_getaffinity(0))
+
+
+def work(make: Callable, arguments: tuple, pipe) -> None:
+    """Builds a step, then makes one on each request and sends back seconds of wall clock and of CPU."""
+    start = time.perf_counter()
+    run = make(*arguments)
+    pipe.send(time.perf_counter() - start)
+    while pipe.recv():
+        wall, cpu = time.perf_counter(), time.process_time()
+        run()
+        pipe.send((time.perf_counter() - wall, time.process_time() - cpu))
+
+
+def bench(arguments: tuple, repeats: int, warmup: int = 2) -> str:
+    """Returns a line with both medians and the ratio of medians, with the quartiles of the paired ratios."""
+    spawn = multiprocessing.get_context("spawn")
+    pipes, build = {}, {}
+    for name, make in (("jax", jax_step), ("torch", torch_step)):
+        pipes[name], other = spawn.Pipe()
+        spawn.Process(target=work, args=(make, arguments, other), daemon=True).start()
+        build[name] = pipes[name].recv()
+    times = {"jax": [], "torch": []}
+    for _ in range(warmup + repeats):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            times[name].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send(False)
+    wall, cpu = (
+        {name: [pair[i] for pair in pairs[warmup:]] for name, pairs in times.items()} for i in (0, 1)
+    )
+    median = {name: statistics.median(values) for name, values in wall.items()}
+    ratios = [a / b for a, b in zip(wall["jax"], wall["torch"], strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    sides = [
+        f"{name} {median[name]:.3f} s (best {min(wall[name]):.3f}, cpu "
+        f"{statistics.median(cpu[name]):.3f}, build {build[name]:.0f})"
+        for name in wall
+    ]
+    return (
+        f"{arguments[0]} px: {'; '.join(sides)}; jax/torch {median['jax'] / median['torch']:.3f} "
+        f"(quartiles {low:.3f} to {high:.3f}, best/best {min(wall['jax']) / min(wall['torch']):.3f}, "
+        f"cpu/cpu {statistics.median(cpu['jax']) / statistics.median(cpu['torch']):.3f})"
+    )
+
+
+def main() -> None:
+    """Prints the versions and one line for each size."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--filters", type=int, default=64)
+    parser.add_argument("--blocks", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=15)
+    options = parser.parse_args()
+    import jax
+    import torch
+
+    print(
+        f"jax {jax.__version__}, torch {torch.__version__}, python {platform.python_version()}, "
+        f"{threads()} threads each, load average {os.getloadavg()[0]:.2f}"
+    )
+    for size in options.sizes:
+        arguments = (size, options.batch, options.filters, options.blocks)
+        print(bench(arguments, options.repeats), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Every registered term has a finite gradient where pictures are equal or flat, in bfloat16 too.
+
+The terms come from the registry, each with all of its options that are a choice, so that a new one is covered.
+"""
+
+import functools
+import itertools
+import typing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gqst import config, types
+from gqst.losses import base
+from gqst.models import base as models
+
+LEVEL_0 = {"xla_backend_optimization_level": 0}
+SIZE = 16
+# Values of options that are no choice between names, tried besides the defaults.
+MORE = {("quality", "floor"): (None, 0.6)}
+
+
+def _variants(name: str) -> list[dict[str, typing.Any]]:
+    """All combinations of a term's options."""
+    tried = []
+    for key, parameter in base.TERMS.options(name).items():
+        values = MORE.get((name, key)) or typing.get_args(parameter.annotation)
+        if (name, key) not in MORE and typing.get_origin(parameter.annotation) is not typing.Literal:
+            assert parameter.default is not parameter.empty, f"say in MORE what to try for {name}.{key}"
+            values = (parameter.default,)
+        tried.append([(key, value) for value in values])
+    return [dict(options) for options in itertools.product(*tried)]
+
+
+def _bound() -> dict[str, list[base.Bound]]:
+    found = {"generator": [], "discriminator": []}
+    helpers = {"adversarial": config.loss(1.0), "total_variation": config.loss(1.0)}
+    for name in base.TERMS:
+        for options in _variants(name):
+            losses = helpers | {"tested": config.loss(1.0, term=name, **options)}
+            try:
+                objective = base.build(losses, paired=True)
+            except types.InputError:
+                continue  # a combination that the term itself refuses
+            for entry in objective:
+                if entry.label == "tested":
+                    found[entry.player].append(entry)
+    return found
+
+
+BOUND = _bound()
+
+
+def _name(entry: base.Bound) -> str:
+    return "-".join([entry.function.func.__name__, *map(str, entry.options.values())])
+
+
+def _cases() -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of pictures: equal, flat, flat and equal, flat and far apart."""
+    rng = np.random.default_rng(0)
+    noise = rng.random((SIZE, SIZE, 3), np.float32)
+    black, grey, white = (np.full_like(noise, value) for value in (0.0, 0.5, 1.0))
+    pairs = [(noise, noise), (black, black), (grey, grey), (white, white)]
+    pairs += [(black, white), (white, black), (grey, noise), (noise, black)]
+    one, other = zip(*pairs, strict=True)
+    return np.stack(one), np.stack(other)
+
+
+def _context(one, other, logits=None, score=None) -> base.Context:
+    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(len(one)))
+    return base.Context(
+        source=other,
+        target=other,
+        fake=one,
+        cycled=one,
+        identity=one,
+        keys=keys,
+        logits=logits,
+        score=score,
+    )
+
+
+@pytest.fixture(scope="module")
+def disc():
+    """A discriminator in bfloat16 as a function of pictures, and its variables."""
+    chosen = config.choice("patch", filters=8, layers=1, spectral_norm=True)
+    module = models.DISCRIMINATORS.build(chosen, dtype=jnp.bfloat16)
+    picture = jnp.zeros((1, SIZE, SIZE, 3))
+    variables = jax.jit(module.init, compiler_options=LEVEL_0)(jax.random.key(0), picture)
+    return (lambda variables, pictures: module.apply(variables, pictures).logits), variables
+
+
+@pytest.fixture(scope="module")
+def through_networks(disc):
+    """The pullback of pictures' gradients to a bfloat16 generator's parameters."""
+    chosen = config.choice("resnet", filters=8, blocks=1, start_at_identity=True)
+    module = models.GENERATORS.build(chosen, dtype=jnp.bfloat16)
+    _, sources = _cases()
+    variables = jax.jit(module.init, compiler_options=LEVEL_0)(jax.random.key(0), sources)
+
+    @functools.partial(jax.jit, compiler_options=LEVEL_0)
+    def pull(gradient):
+        fakes, pullback = jax.vjp(lambda v: module.apply(v, sources), variables)
+        return fakes, pullback(gradient)[0]
+
+    return pull
+
+
+def test_all_terms_are_here():
+    names = {entry.function.func for entries in BOUND.values() for entry in entries}
+    registered = {base.TERMS[name] for name in base.TERMS}
+    assert registered <= names
+    assert {t.opponent for t in registered if t.opponent} <= names
+
+
+@pytest.mark.parametrize("entry", BOUND["generator"], ids=_name)
+def test_generator_terms(entry, disc, through_networks):
+    score, variables = disc
+
+    def loss(one, other):
+        logits = base.Logits(fake=score(variables, one)) if "logits" in entry.needs else None
+        values = entry.function(_context(one, other, logits))
+        assert values.shape == (len(one),) and values.dtype == jnp.float32
+        return jnp.sum(values), values
+
+    both = jax.jit(jax.grad(loss, has_aux=True), compiler_options=LEVEL_0)
+    one, other = _cases()
+    gradient, values = both(one, other)
+    assert np.isfinite(values).all() and np.isfinite(gradient).all()
+    # The fakes of an untrained bfloat16 generator that starts at identity are all but the sources.
+    fakes, _ = through_networks(jnp.zeros_like(one))
+    gradient, values = both(fakes, other)
+    _, pulled = through_networks(gradient)
+    assert np.isfinite(values).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(pulled))
+
+
+def test_discriminator_terms(disc):
+    score, variables = disc
+    entries = BOUND["discriminator"]
+
+    one, other = _cases()
+
+    def loss(params, entry):
+        judge = functools.partial(score, {**variables, "params": params})
+        logits = base.Logits(fake=judge(one), real=judge(other)) if entry.needs else None
+        return jnp.sum(entry.function(_context(one, other, logits, judge)))
+
+    @functools.partial(jax.jit, compiler_options=LEVEL_0)
+    def gradients(params):
+        found = [jax.value_and_grad(loss)(params, entry) for entry in entries]
+        return tuple(zip(*found, strict=True))
+
+    values, made = gradients(variables["params"])
+    for entry, gradient, value in zip(entries, made, values, strict=True):
+        assert np.isfinite(value), _name(entry)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient)), _name(entry)
+        assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(gradient)), _name(entry)

@@ -1,0 +1,59 @@
+"""Distances between sets against SciPy and by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from gqst.quality import distribution
+
+
+def _flat(*colour: float, size: int = 8, count: int = 1) -> np.ndarray:
+    return np.broadcast_to(np.float32(colour), (count, size, size, 3))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "distance"),
+    [
+        # The mean of |cos| over the sphere is a half: half the length of the way between two colours.
+        (_flat(0, 0, 0), _flat(1, 1, 1), math.sqrt(3) / 2),
+        (_flat(0, 0, 0), _flat(1, 0, 0), 0.5),
+        (_flat(0, 0.2, 0), _flat(0, 0.8, 0), 0.3),
+        (_flat(0.2, 0.4, 0), _flat(0.2, 0.4, 1), 0.5),
+        (_flat(0.3, 0.3, 0.3), _flat(0.3, 0.3, 0.3, size=5, count=3), 0.0),
+    ],
+)
+def test_flat_colours_by_hand(one, other, distance):
+    assert distribution.palette_distance(one, other) == pytest.approx(distance, rel=0.03, abs=1e-9)
+    assert distribution.palette_distance(other, one) == pytest.approx(distance, rel=0.03, abs=1e-9)
+
+
+def test_it_is_the_mean_of_scipys_distance_over_directions():
+    rng = np.random.default_rng(0)
+    one = rng.beta(2.0, 5.0, (3, 16, 16, 3)).astype(np.float32)
+    other = rng.beta((1.0, 3.0, 2.0), 2.0, (2, 20, 12, 3)).astype(np.float32)
+    directions = rng.normal(size=(400, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    expected = np.mean(
+        [
+            scipy.stats.wasserstein_distance(one.reshape(-1, 3) @ d, other.reshape(-1, 3) @ d)
+            for d in directions
+        ]
+    )
+    assert distribution.palette_distance(one, other) == pytest.approx(expected, rel=0.03)
+
+
+def test_positions_and_counts_do_not_matter():
+    rng = np.random.default_rng(0)
+    pictures = rng.random((2, 16, 16, 3), np.float32)
+    shuffled = rng.permutation(pictures.reshape(-1, 3)).reshape(1, 32, 16, 3)
+    assert distribution.palette_distance(pictures, shuffled) == pytest.approx(0.0, abs=1e-6)
+    twice = np.concatenate([pictures, pictures])
+    assert distribution.palette_distance(pictures, twice) < 2e-3
+
+
+def test_a_shift_moves_every_quantile():
+    pictures = 0.5 * np.random.default_rng(0).random((1, 16, 16, 3), np.float32)
+    shifted = pictures + np.float32([0.0, 0.3, 0.0])
+    assert distribution.palette_distance(pictures, shifted) == pytest.approx(0.15, rel=0.03)

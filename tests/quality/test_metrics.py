@@ -1,0 +1,159 @@
+"""Quality of single pictures against scikit-image and SciPy, on real pictures."""
+
+from importlib import resources
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+import skimage.metrics
+from PIL import Image
+
+from gqst.quality import metrics
+
+PHOTOS = resources.files("gqst.data") / "demo" / "photos" / "train"
+LEVEL_0 = {"xla_backend_optimization_level": 0}
+
+
+@pytest.fixture(scope="module")
+def photos() -> np.ndarray:
+    """Three photographs of odd size, f32[3 61 75 3] in [0, 1]."""
+    names = ("astronaut", "flower", "rocket")
+    images = [Image.open(str(PHOTOS / f"{name}.jpg")).convert("RGB").resize((75, 61)) for name in names]
+    return np.stack([np.asarray(image) for image in images]).astype(np.float32) / 255.0
+
+
+@pytest.fixture(scope="module")
+def damaged(photos) -> np.ndarray:
+    """The photographs with noise, blur and another exposure."""
+    noise = np.random.default_rng(0).normal(0.0, 0.05, photos[0].shape)
+    return np.stack(
+        [photos[0] + noise, scipy.ndimage.gaussian_filter(photos[1], (1, 1, 0)), 0.7 * photos[2] + 0.1]
+    ).clip(0.0, 1.0).astype(np.float32)
+
+
+def _jit(metric):
+    return jax.jit(metric, compiler_options=LEVEL_0)
+
+
+def _reference_ssim(one, other) -> float:
+    # dm-pix averages over the windows that lie inside the picture.
+    _, whole = skimage.metrics.structural_similarity(
+        one.astype(np.float64),
+        other.astype(np.float64),
+        data_range=1.0,
+        channel_axis=-1,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
+    return whole[5:-5, 5:-5].mean()
+
+
+def _reference_structure(one, other) -> float:
+    """Equation 6 of Wang et al. 2004 without the luminance, on BT.601 luma."""
+    x, y = (np.float64(p) @ [0.299, 0.587, 0.114] for p in (one, other))
+
+    def blur(image):
+        return scipy.ndimage.gaussian_filter(image, 1.5, truncate=3.5)[5:-5, 5:-5]
+
+    mx, my = blur(x), blur(y)
+    vx, vy, covariance = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
+    c2 = 0.03**2
+    return ((2 * covariance + c2) / (vx + vy + c2)).mean()
+
+
+def test_ssim_is_that_of_scikit_image(photos, damaged):
+    expected = [_reference_ssim(*pair) for pair in zip(photos, damaged, strict=True)]
+    found = np.asarray(_jit(metrics.ssim)(photos, damaged))
+    assert found.dtype == np.float32 and found.shape == (3,)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert 0.1 < min(expected) < max(expected) < 0.98
+
+
+def test_psnr_is_that_of_scikit_image(photos, damaged):
+    expected = [
+        skimage.metrics.peak_signal_noise_ratio(*pair, data_range=1.0)
+        for pair in zip(photos, damaged, strict=True)
+    ]
+    np.testing.assert_allclose(metrics.psnr(photos, damaged), expected, atol=1e-4)
+
+
+def test_contrast_structure_is_that_of_the_equation(photos, damaged):
+    expected = [_reference_structure(*pair) for pair in zip(photos, damaged, strict=True)]
+    np.testing.assert_allclose(_jit(metrics.contrast_structure)(photos, damaged), expected, atol=1e-4)
+
+
+def test_contrast_structure_forgives_colour_and_not_inversion(photos):
+    shifted = 0.8 * photos + np.array([0.15, 0.05, 0.0], np.float32)
+    structure = _jit(metrics.contrast_structure)
+    assert (np.asarray(structure(photos, shifted)) > 0.95).all()
+    inverted = np.asarray(structure(photos, 1.0 - photos))
+    assert (inverted[:2] < -0.3).all()
+    # The third is mostly empty sky: windows without contrast count as 1 whatever becomes of them.
+    assert inverted[2] < 0.3
+
+
+def test_bounds(photos):
+    for name in ("ssim", "contrast_structure"):
+        metric = _jit(metrics.METRICS[name])
+        np.testing.assert_allclose(metric(photos, photos), 1.0, atol=1e-5)
+        others = np.roll(photos, 1, axis=0)
+        assert (np.abs(metric(photos, others)) < 0.9).all()
+        np.testing.assert_allclose(metric(photos, others), metric(others, photos), atol=1e-5)
+    assert np.isposinf(metrics.psnr(photos, photos)).all()
+
+
+def test_black_against_white_by_hand():
+    black, white = np.zeros((1, 12, 11, 3), np.float32), np.ones((1, 12, 11, 3), np.float32)
+    # No structure at all: what is left of SSIM is the luminance factor c1 / (1 + c1).
+    np.testing.assert_allclose(_jit(metrics.ssim)(black, white), 1e-4 / (1 + 1e-4), rtol=1e-3)
+    np.testing.assert_allclose(_jit(metrics.contrast_structure)(black, white), 1.0, atol=1e-5)
+    np.testing.assert_allclose(metrics.psnr(black, white), 0.0, atol=1e-5)
+
+
+def test_log_mse(photos, damaged):
+    error = ((photos.astype(np.float64) - damaged) ** 2).mean((1, 2, 3))
+    np.testing.assert_allclose(metrics.log_mse(photos, damaged), np.log(error), rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics.log_mse(photos, damaged), metrics.psnr(photos, damaged) * -np.log(10) / 10, rtol=1e-5
+    )
+    np.testing.assert_allclose(metrics.log_mse(photos, photos), np.log(1e-5), rtol=1e-6)
+    np.testing.assert_allclose(metrics.log_mse(photos, photos, floor=0.1), np.log(0.1), rtol=1e-6)
+
+
+def test_luma_is_that_of_pillow(photos):
+    image = Image.fromarray((photos[0] * 255).round().astype(np.uint8)).convert("L")
+    np.testing.assert_allclose(metrics.luma(photos)[0, :, :, 0], np.asarray(image) / 255, atol=1.1 / 255)
+
+
+@pytest.mark.parametrize("name", ["ssim", "contrast_structure"])
+@pytest.mark.parametrize("shape", [(10, 64), (64, 10)])
+def test_pictures_smaller_than_the_window(name, shape):
+    small = jnp.ones((1, *shape, 3))
+    with pytest.raises(ValueError, match=f"at least 11 px a side, got {shape[0]}x{shape[1]}"):
+        metrics.METRICS[name](small, small)
+
+
+@pytest.mark.parametrize("name", ["ssim", "contrast_structure", "psnr"])
+def test_narrow_pictures_are_measured_wide(name, photos):
+    """bfloat16 has 8 bits, so that pictures in it are exact if they have 6."""
+    coarse = np.round(photos * 64) / 64
+    other = np.round(photos[::-1] * 64) / 64
+    metric = _jit(metrics.METRICS[name])
+    narrow = metric(jnp.asarray(coarse, jnp.bfloat16), jnp.asarray(other, jnp.bfloat16))
+    assert narrow.dtype == jnp.float32
+    np.testing.assert_allclose(narrow, metric(coarse, other), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ssim", "contrast_structure", "log_mse"])
+def test_gradients_are_finite(name, photos):
+    """Everywhere except psnr's where both are equal; black, white and grey pictures too."""
+    flats = [np.full_like(photos[0], value) for value in (0.0, 0.5, 1.0)]
+    ones = np.stack([photos[0], *flats, flats[0], flats[2], photos[1]])
+    others = np.stack([photos[0], *flats, flats[2], photos[1], flats[0]])
+    metric = getattr(metrics, name)
+    gradient = _jit(jax.grad(lambda x, y: jnp.sum(metric(x, y)), argnums=(0, 1)))(ones, others)
+    assert np.isfinite(gradient).all()

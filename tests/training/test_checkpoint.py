@@ -1,0 +1,323 @@
+"""Checkpoints: bit-equal, kept as asked, and read past damage."""
+
+import json
+import logging
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gqst import types
+from gqst.training import checkpoint, state
+from tests import conftest
+
+LEVEL_0 = {"xla_backend_optimization_level": 0}
+
+
+def _tiny(step: int) -> state.TrainState:
+    """A state whose numbers tell its step."""
+    rng = np.random.default_rng(step)
+    params = {"forward": {"kernel": jnp.asarray(rng.normal(size=(40, 50)), jnp.float32)}}
+    tx = optax.adam(1e-3)
+    return state.TrainState(
+        step=jnp.asarray(step, jnp.int32),
+        gen=state.Player(params=params, stats={}, opt_state=tx.init(params)),
+        disc=state.Player(params={}, stats={}, opt_state=tx.init({})),
+        ema=jax.tree.map(lambda x: x + 1.0, params),
+        multipliers={"structure": jnp.asarray(1.5)},
+        pool={},
+        key=jax.random.key(step),
+    )
+
+
+def _like(now: state.TrainState) -> state.TrainState:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), now)
+
+
+def _equal(one, other) -> None:
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert a.dtype == b.dtype and a.shape == b.shape
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def _write(folder: pathlib.Path, *steps: int, best: int | None = None, **options) -> pathlib.Path:
+    store = checkpoint.Checkpoints(folder / "checkpoints", **options)
+    store.keep(best)
+    for step in steps:
+        note = {"data": {"step": step}, "best": {"step": best} if best else None}
+        store.save(_tiny(step), note)
+    store.close()
+    return folder / "checkpoints"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> pathlib.Path:
+    """A run with checkpoints 10, 20 and 30; to be copied."""
+    folder = tmp_path_factory.mktemp("run")
+    _write(folder, 10, 20, 30, best=20)
+    return folder
+
+
+@pytest.fixture
+def run(written, tmp_path) -> pathlib.Path:
+    return pathlib.Path(shutil.copytree(written, tmp_path / "run"))
+
+
+def _restore(run: pathlib.Path):
+    store = checkpoint.Checkpoints(run / "checkpoints")
+    try:
+        restored = store.restore(_like(_tiny(0)))
+        return restored, store.steps
+    finally:
+        store.close()
+
+
+def test_every_leaf_comes_back_bit_for_bit(tmp_path):
+    cfg = conftest.small("cyclegan", "pool_size=3", "discriminator.spectral_norm=True")
+    recipe = state.build_recipe(cfg, paired=False)
+    create = jax.jit(lambda key: state.create(recipe, key), compiler_options=LEVEL_0)
+    now = create(jax.random.key(0))
+    pool = {d: p.replace(pictures=p.pictures + 0.3, count=p.count + 2) for d, p in now.pool.items()}
+    now = now.replace(pool=pool, step=now.step + 7, ema=jax.tree.map(lambda x: x * 1.1, now.ema))
+    store = checkpoint.Checkpoints(tmp_path / "checkpoints")
+    note = {"data": {"step": 7, "pictures": [5, 4]}, "best": None}
+    store.save(now, note)
+    store.close()
+    store = checkpoint.Checkpoints(tmp_path / "checkpoints")
+    restored, said = store.restore(_like(now))
+    store.close()
+    _equal(restored, now)
+    assert said == note
+    assert len(jax.tree.leaves(now.disc.stats)) > 0 and set(now.pool) == {"forward", "backward"}
+    # The key draws as before.
+    assert jax.random.uniform(restored.key) == jax.random.uniform(now.key)
+
+
+def test_the_newest_is_restored(run):
+    (restored, note), steps = _restore(run)
+    _equal(restored, _tiny(30))
+    assert note == {"data": {"step": 30}, "best": {"step": 20}} and steps == [10, 20, 30]
+    assert not (run / "corrupt").exists()
+
+
+def test_an_empty_folder_has_none(tmp_path):
+    assert _restore(tmp_path) == (None, [])
+
+
+def test_a_state_may_be_given_away_once_it_is_being_saved(tmp_path):
+    store = checkpoint.Checkpoints(tmp_path / "checkpoints")
+    now = _tiny(5)
+    give_away = jax.jit(lambda x: jax.tree.map(lambda leaf: leaf * 0, x), donate_argnums=0)
+    store.save(now, {"best": None})
+    give_away(now.gen.params)
+    give_away(now.ema)
+    store.close()
+    (restored, _), _ = _restore(tmp_path)
+    _equal(restored, _tiny(5))
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"keep": 2}, [40, 50]),
+        ({"keep": 1, "best": 20}, [20, 50]),
+        ({"keep": 1, "keep_every": 20}, [20, 40, 50]),
+        ({"keep": 2, "keep_every": 30, "best": 10}, [10, 30, 40, 50]),
+    ],
+)
+def test_retention(tmp_path, options, kept):
+    folder = _write(tmp_path, 10, 20, 30, 40, 50, **options)
+    assert sorted(int(p.name) for p in folder.iterdir()) == kept
+
+
+def test_a_new_best_lets_go_of_the_old_one(tmp_path):
+    store = checkpoint.Checkpoints(tmp_path / "checkpoints", keep=1)
+    for step, best in ((10, 10), (20, 10), (30, 30), (40, 30)):
+        store.keep(best)
+        store.save(_tiny(step), {"best": {"step": best}})
+    store.wait()
+    assert store.steps == [30, 40]
+    store.close()
+
+
+def test_a_step_is_saved_once(run):
+    store = checkpoint.Checkpoints(run / "checkpoints")
+    store.save(_tiny(1).replace(step=jnp.asarray(30, jnp.int32)), {"best": None})
+    store.close()
+    (restored, _), steps = _restore(run)
+    _equal(restored, _tiny(30))
+    assert steps == [10, 20, 30]
+
+
+def _data(folder: pathlib.Path) -> pathlib.Path:
+    """The file with the numbers."""
+    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def _truncate(folder):
+    path = _data(folder)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _zero(folder):
+    path = _data(folder)
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _delete(folder):
+    _data(folder).unlink()
+
+
+def _flip(folder):
+    path = _data(folder)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _flip_ema(folder):
+    _flip(folder / "ema")
+
+
+def _metadata(folder):
+    (folder / "_CHECKPOINT_METADATA").write_text("{")
+
+
+def _no_metadata(folder):
+    (folder / "_CHECKPOINT_METADATA").unlink()
+
+
+def _no_sums(folder):
+    path = folder / "_CHECKPOINT_METADATA"
+    text = json.loads(path.read_text())
+    text["custom_metadata"] = {}
+    path.write_text(json.dumps(text))
+
+
+def _empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _no_state(folder):
+    shutil.rmtree(folder / "state")
+
+
+DAMAGES = [
+    _truncate, _zero, _delete, _flip, _flip_ema, _metadata, _no_metadata, _no_sums, _empty, _no_state
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__.strip("_"))
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(run, damage, caplog):
+    damage(run / "checkpoints" / "30")
+    with caplog.at_level(logging.WARNING, "gqst"):
+        (restored, note), steps = _restore(run)
+    _equal(restored, _tiny(20))
+    assert note["data"] == {"step": 20} and steps == [10, 20]
+    said = [r.getMessage() for r in caplog.records if r.name == "gqst"]
+    assert len(said) == 1 and "\n" not in said[0]
+    assert said[0].startswith("checkpoint 30 cannot be read (") and "checkpoint 20" in said[0]
+    assert (run / "corrupt" / "30").is_dir() and str(run / "corrupt" / "30") in said[0]
+    # The run writes step 30 anew.
+    store = checkpoint.Checkpoints(run / "checkpoints")
+    store.save(_tiny(30), {"data": {}, "best": None})
+    store.close()
+    _equal(_restore(run)[0][0], _tiny(30))
+
+
+def test_two_damaged_ones_and_an_earlier_one_aside(run, caplog):
+    (run / "corrupt" / "30").mkdir(parents=True)
+    _flip(run / "checkpoints" / "30")
+    _truncate(run / "checkpoints" / "20")
+    (restored, _), steps = _restore(run)
+    _equal(restored, _tiny(10))
+    assert steps == [10]
+    assert sorted(p.name for p in (run / "corrupt").iterdir()) == ["20", "30", "30_"]
+
+
+def test_no_checkpoint_that_can_be_read(run):
+    for step in (10, 20, 30):
+        _flip(run / "checkpoints" / str(step))
+    with pytest.raises(types.InputError) as caught:
+        _restore(run)
+    assert "none of the checkpoints [30, 20, 10]" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (run / "corrupt").exists()
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"10", "20", "30"}
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(types.InputError, match=r"cannot write to .*file/checkpoints: Not a directory"):
+        checkpoint.Checkpoints(tmp_path / "file" / "checkpoints")
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("cause", "kind", "advice"),
+    [
+        (OSError(28, "No space left on device"), types.InputError, "free space"),
+        (ValueError("a bad day\nand more"), types.InputError, "choose another --workdir"),
+    ],
+)
+def test_a_save_that_fails_leaves_the_earlier_ones(run, monkeypatch, late, cause, kind, advice):
+    store = checkpoint.Checkpoints(run / "checkpoints")
+
+    class Response:
+        def result(self):
+            raise cause
+
+    def save(*args, **options):
+        return Response() if late else Response().result()
+
+    monkeypatch.setattr(store._manager, "save_checkpointables_async", save)
+    with pytest.raises(kind) as caught:
+        store.save(_tiny(40), {"best": None})
+        store.wait()
+    message = str(caught.value)
+    assert message.startswith(f"checkpoint 40 could not be written to {run / 'checkpoints'}: ")
+    assert str(cause).splitlines()[0] in message and "earlier checkpoints are untouched" in message
+    assert advice in message and "\n" not in message
+    monkeypatch.undo()
+    store.close()
+    _equal(_restore(run)[0][0], _tiny(30))
+
+
+def _load(run: pathlib.Path, which):
+    like = _like(_tiny(0)).ema
+    return checkpoint.load_ema(run / "checkpoints", which, like)
+
+
+@pytest.mark.parametrize(("which", "step"), [("best", 20), ("last", 30), (10, 10)])
+def test_the_running_average_alone(run, which, step):
+    found, at = _load(run, which)
+    assert at == step
+    _equal(found, _tiny(step).ema)
+
+
+def test_a_damaged_best_gives_way_to_the_newest(run, caplog):
+    _flip(run / "checkpoints" / "20" / "ema")
+    assert _load(run, "best")[1] == 30
+    assert "checkpoint 20 cannot be read" in caplog.text
+    # A damaged state does not stand in the way of the average.
+    _flip(run / "checkpoints" / "30" / "state")
+    assert _load(run, "last")[1] == 30
+
+
+def test_averages_that_there_are_not(run, tmp_path):
+    with pytest.raises(types.InputError, match=r"no checkpoint 25 in .*there are: 10, 20, 30"):
+        _load(run, 25)
+    with pytest.raises(types.InputError, match="no checkpoints in"):
+        _load(tmp_path, "last")
+    for step in (10, 20, 30):
+        _flip(run / "checkpoints" / str(step) / "ema")
+    with pytest.raises(types.InputError, match="no checkpoint in .* can be read"):
+        _load(run, "last")

@@ -1,0 +1,97 @@
+"""A round: metrics of the running average on held-out pictures."""
+
+import jax
+import numpy as np
+import pytest
+import skimage.metrics
+
+from gqst.quality import distribution
+from gqst.training import round, state
+from tests import conftest
+
+LEVEL_0 = {"xla_backend_optimization_level": 0}
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    """Five pictures of each domain, odd against the batches of two."""
+    rng = np.random.default_rng(0)
+    return {key: rng.random((5, 32, 32, 3), np.float32) for key in ("source", "target")}
+
+
+def _make(held_out, name, *changes, paired=False):
+    recipe = state.build_recipe(conftest.small(name, *changes), paired=paired)
+    ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
+    made = round.Round(recipe, held_out, paired=paired, batch_size=2, samples=3)
+    apply = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)
+    return made, ema, lambda direction, x: np.asarray(apply({"params": ema[direction]}, x))
+
+
+def _ssim(one, other) -> float:
+    options = {
+        "data_range": 1.0,
+        "channel_axis": -1,
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+        "full": True,
+    }
+    maps = [skimage.metrics.structural_similarity(a, b, **options)[1] for a, b in zip(one, other, strict=True)]
+    return float(np.mean([m[5:-5, 5:-5].mean() for m in maps]))
+
+
+def test_both_directions(held_out):
+    made, ema, translate = _make(held_out, "cyclegan")
+    metrics, standing, columns = made(ema, 7)
+    assert made.traces == 1
+    made(ema, 8)
+    assert made.traces == 1
+    fakes = translate("forward", held_out["source"])
+    cycled = translate("backward", fakes)
+    assert metrics["eval/pictures"] == 5
+    assert metrics["eval/ssim_cycled"] == pytest.approx(_ssim(cycled, held_out["source"]), abs=1e-4)
+    distance = distribution.palette_distance(fakes, held_out["target"])
+    assert metrics["eval/palette_distance"] == pytest.approx(distance, rel=1e-4)
+    assert standing.step == 7 and standing.style_distance == metrics["eval/palette_distance"]
+    assert standing.shortfall == 0.0  # no floor was asked for
+    assert list(columns) == ["source", "fake", "cycled"]
+    np.testing.assert_array_equal(columns["source"], held_out["source"][:3])
+    np.testing.assert_allclose(columns["fake"], fakes[:3], atol=1e-5)
+    np.testing.assert_allclose(columns["cycled"], cycled[:3], atol=1e-5)
+
+
+def test_pairs(held_out):
+    made, ema, translate = _make(held_out, "pix2pix", paired=True)
+    metrics, standing, columns = made(ema, 3)
+    fakes = translate("forward", held_out["source"])
+    assert metrics["eval/ssim"] == pytest.approx(_ssim(fakes, held_out["target"]), abs=1e-4)
+    psnr = [
+        skimage.metrics.peak_signal_noise_ratio(t, f, data_range=1.0)
+        for t, f in zip(held_out["target"], fakes, strict=True)
+    ]
+    assert metrics["eval/psnr"] == pytest.approx(np.mean(psnr), rel=1e-4)
+    assert standing.style_distance == pytest.approx(1.0 - metrics["eval/ssim"])
+    assert list(columns) == ["source", "fake", "target"]
+    assert all(isinstance(value, float | int) for value in metrics.values())
+
+
+@pytest.mark.parametrize(("floor", "short"), [(0.5, False), (1.0, True)])
+def test_the_shortfall_is_what_is_missing_to_the_floor(held_out, floor, short):
+    """The quickstart starts at the source itself: its structure is that of the source."""
+    made, ema, _ = _make(held_out, "quickstart", f"losses.structure.floor={floor}")
+    half = jax.tree.map(lambda x: x + 0.05, ema)  # away from the source
+    metrics, standing, _ = made(half, 1)
+    structure = metrics["eval/contrast_structure"]
+    assert standing.shortfall == pytest.approx(max(floor - structure, 0.0))
+    _, near, _ = made(ema, 0)
+    assert near.shortfall == pytest.approx(0.0, abs=1e-3)
+    assert (standing.shortfall > 0.01) is short or structure < 0.5
+
+
+def test_fewer_pictures_than_a_batch():
+    rng = np.random.default_rng(0)
+    held_out = {key: rng.random((1, 32, 32, 3), np.float32) for key in ("source", "target")}
+    made, ema, _ = _make(held_out, "quickstart")
+    metrics, _, columns = made(ema, 0)
+    assert metrics["eval/pictures"] == 1 and len(columns["fake"]) == 1
+    assert metrics["eval/contrast_structure"] > 0.99

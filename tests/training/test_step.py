@@ -1,0 +1,263 @@
+"""The step: what one update is, by explicit gradients; and what each kind of config comes to."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gqst.quality import metrics as quality
+from gqst.training import parallel, state
+from tests import conftest
+
+LEVEL_0 = {"xla_backend_optimization_level": 0}
+SGD = tuple(
+    f"{player}_optimizer.{change}"
+    for player in ("generator", "discriminator")
+    for change in ("name=sgd", "options={}", "learning_rate=0.05")
+)
+FORWARD = "forward"
+
+
+def _made(name: str, *changes: str, paired: bool = False, repeats: int = 1):
+    cfg = conftest.small(name, *changes)
+    recipe = state.build_recipe(cfg, paired=paired)
+    one = jax.devices()[:1]
+    return recipe, parallel.build(recipe, batch_size=2, repeats=repeats, devices=one)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    return {key: rng.random((2, 32, 32, 3), np.float32) for key in ("source", "target")}
+
+
+@pytest.fixture(scope="module")
+def one_way():
+    """The quickstart with SGD, compiled."""
+    return _made("quickstart", *SGD)
+
+
+@pytest.fixture(scope="module")
+def after(one_way, pictures):
+    """A state as NumPy before and after a step, and the metrics."""
+    _, across = one_way
+    now = across.create(3)
+    before = _held(now)
+    now, metrics = across.step(now, across.put(pictures))
+    return before, _held(now), {k: float(v) for k, v in metrics.items()}
+
+
+def _held(now: state.TrainState) -> state.TrainState:
+    """A copy that survives donation."""
+    return jax.tree.map(jnp.copy, now)
+
+
+def _close(one, other, rtol=1e-4):
+    """Each tree against its largest value."""
+    largest = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(other))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * largest)
+
+
+def test_one_update_is_that_of_explicit_gradients(one_way, after, pictures):
+    """Both players' gradients are taken before either moves; hinge game, and structure below its floor."""
+    recipe, _ = one_way
+    before, new, metrics = after
+    x, y = pictures["source"], pictures["target"]
+    stats = before.disc.stats[FORWARD]
+
+    def judge(params, images):
+        return recipe.discriminator.apply({"params": params, **stats}, images).logits[0]
+
+    def gen_loss(params, disc):
+        fake = recipe.generator.apply({"params": params}, x)
+        game = jnp.mean(-judge(disc, fake))
+        short = jnp.mean(jnp.maximum(0.75 - quality.contrast_structure(fake, x), 0.0))
+        return game + 5.0 * short, (fake, game, short)
+
+    def disc_loss(params, fake):
+        return jnp.mean(jnp.maximum(0.0, 1.0 - judge(params, y))) + jnp.mean(
+            jnp.maximum(0.0, 1.0 + judge(params, fake))
+        )
+
+    @functools.partial(jax.jit, compiler_options=LEVEL_0)
+    def both(gen, disc):
+        (_, (fake, *parts)), g = jax.value_and_grad(gen_loss, has_aux=True)(gen, disc)
+        loss, d = jax.value_and_grad(disc_loss)(disc, fake)
+        return g, d, (*parts, loss)
+
+    gen, disc = before.gen.params[FORWARD], before.disc.params[FORWARD]
+    g, d, (game, short, loss) = both(gen, disc)
+    _close(new.gen.params[FORWARD], jax.tree.map(lambda p, s: p - 0.05 * s, gen, g))
+    _close(new.disc.params[FORWARD], jax.tree.map(lambda p, s: p - 0.05 * s, disc, d))
+    # The update itself, not only what is left of it beside the parameters.
+    moved = jax.tree.map(lambda a, b: (b - a) / 0.05, new.gen.params[FORWARD], gen)
+    _close(moved, g, rtol=1e-3)
+    moved = jax.tree.map(lambda a, b: (b - a) / 0.05, new.disc.params[FORWARD], disc)
+    _close(moved, d, rtol=1e-3)
+    assert metrics["loss/adversarial"] == pytest.approx(game, rel=1e-4, abs=1e-6)
+    assert metrics["loss/structure"] == pytest.approx(short, rel=1e-4, abs=1e-6)
+    assert metrics["loss/generator"] == pytest.approx(game + 5.0 * short, rel=1e-4, abs=1e-6)
+    assert metrics["loss/discriminator"] == pytest.approx(loss, rel=1e-4)
+    norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(d)))
+    assert metrics["gradient_norm/discriminator"] == pytest.approx(norm, rel=1e-3)
+
+
+def test_what_else_a_step_changes(after):
+    before, new, metrics = after
+    assert (int(before.step), int(new.step)) == (0, 1)
+    # At step 0 the running average holds on to a tenth: min(decay, 1 / 10).
+    average = jax.tree.map(lambda old, p: 0.1 * old + 0.9 * p, before.ema, new.gen.params)
+    _close(new.ema, average, rtol=1e-6)
+    assert jax.random.key_data(new.key).tolist() == jax.random.key_data(before.key).tolist()
+    assert not all(map(np.array_equal, *map(jax.tree.leaves, (before.disc.stats, new.disc.stats))))
+    assert metrics["learning_rate/generator"] == pytest.approx(0.05)
+    assert metrics["finite"] == 1.0
+    assert new.pool == {} and set(new.multipliers) == {"structure"}
+    assert set(metrics) == {
+        "loss/adversarial",
+        "loss/adversarial_discriminator",
+        "loss/structure",
+        "loss/generator",
+        "loss/discriminator",
+        "weight/structure",
+        "learning_rate/generator",
+        "learning_rate/discriminator",
+        "gradient_norm/generator",
+        "gradient_norm/discriminator",
+        "finite",
+    }
+
+
+def test_the_running_average_holds_no_more_than_its_decay(one_way, pictures):
+    _, across = one_way
+    now = across.create(0)
+    now = now.replace(step=now.step + 90_000)
+    before = _held(now)
+    new, _ = across.step(now, across.put(pictures))
+    average = jax.tree.map(lambda old, p: 0.98 * old + 0.02 * p, before.ema, new.gen.params)
+    _close(new.ema, average, rtol=1e-6)
+
+
+def test_multipliers_change_weights_without_a_new_trace(one_way, pictures):
+    _, across = one_way
+    seen = {}
+    for multiplier in (1.0, 3.0):
+        now = across.create(0)
+        now = now.replace(multipliers={"structure": jnp.full_like(now.multipliers["structure"], multiplier)})
+        new, metrics = across.step(now, across.put({**pictures, "source": pictures["target"]}))
+        seen[multiplier] = metrics
+        assert new.multipliers["structure"] == multiplier
+    assert [float(m["weight/structure"]) for m in seen.values()] == [5.0, 15.0]
+    for metrics in seen.values():
+        expected = metrics["loss/adversarial"] + metrics["weight/structure"] * metrics["loss/structure"]
+        np.testing.assert_allclose(metrics["loss/generator"], expected, rtol=1e-5, atol=1e-6)
+    assert across.traces == 1
+
+
+def test_nothing_finite_hides(one_way, pictures):
+    _, across = one_way
+    bad = {**pictures, "target": np.full_like(pictures["target"], np.nan)}
+    _, metrics = across.step(across.create(0), across.put(bad))
+    assert not metrics["finite"]
+
+
+def test_steps_in_one_dispatch_are_the_same_steps(one_way, pictures):
+    _, across = one_way
+    _, repeated = _made("quickstart", *SGD, "steps_per_dispatch=2", repeats=2)
+    batches = [pictures, {key: value[:, ::-1].copy() for key, value in pictures.items()}]
+    now, said = across.create(0), []
+    for batch in batches:
+        now, metrics = across.step(now, across.put(batch))
+        said.append(metrics)
+    stacked = {key: np.stack([batch[key] for batch in batches]) for key in pictures}
+    new, metrics = repeated.step(repeated.create(0), repeated.put(stacked))
+    assert int(new.step) == 2 and repeated.traces == 1
+    for part in (lambda s: s.gen.params, lambda s: s.disc.params, lambda s: s.disc.stats, lambda s: s.ema):
+        _close(part(new), part(now), rtol=1e-5)
+    for name in said[0]:
+        mean = (float(said[0][name]) + float(said[1][name])) / 2
+        assert float(metrics[name]) == pytest.approx(mean, rel=1e-4, abs=1e-5), name
+
+
+def test_two_directions(pictures):
+    """Every metric has its backward twin, G'(G(x)) is compared with x, and each direction has a pool."""
+    recipe, across = _made("cyclegan", *SGD, "pool_size=3")
+    assert recipe.directions == ("forward", "backward")
+    now = across.create(0)
+    params = _held(now).gen.params
+    new, metrics = across.step(now, across.put(pictures))
+    losses = {name for name in metrics if name.startswith("loss/")}
+    terms = {"adversarial", "adversarial_discriminator", "cycle", "identity"}
+    assert losses == {f"loss/{t}{b}" for t in terms for b in ("", "_backward")} | {
+        "loss/generator",
+        "loss/discriminator",
+    }
+
+    @functools.partial(jax.jit, compiler_options=LEVEL_0)
+    def generate(params, images):
+        return recipe.generator.apply({"params": params}, images)
+
+    x, y = pictures["source"], pictures["target"]
+    there, back = params["forward"], params["backward"]
+    fakes = {"forward": generate(there, x), "backward": generate(back, y)}
+    expected = {
+        "loss/cycle": np.abs(generate(back, fakes["forward"]) - x).mean(),
+        "loss/cycle_backward": np.abs(generate(there, fakes["backward"]) - y).mean(),
+        "loss/identity": np.abs(generate(there, y) - y).mean(),
+        "loss/identity_backward": np.abs(generate(back, x) - x).mean(),
+    }
+    for name, value in expected.items():
+        assert float(metrics[name]) == pytest.approx(value, rel=1e-4), name
+    sums = {
+        b: sum(w * float(metrics[f"loss/{t}{b}"]) for t, w in (("adversarial", 1), ("cycle", 10), ("identity", 5)))
+        for b in ("", "_backward")
+    }
+    assert float(metrics["loss/generator"]) == pytest.approx(sum(sums.values()), rel=1e-4)
+    # The pools were filled with the fakes of this step; the next one fills them up.
+    for direction, fake in fakes.items():
+        assert int(new.pool[direction].count) == 2
+        np.testing.assert_allclose(new.pool[direction].pictures[:2], fake, atol=1e-5)
+        np.testing.assert_array_equal(new.pool[direction].pictures[2], 0.0)
+    new, _ = across.step(new, across.put(pictures))
+    assert {int(p.count) for p in new.pool.values()} == {3} and across.traces == 1
+
+
+def test_pairs_with_a_conditional_discriminator(pictures):
+    recipe, across = _made("pix2pix", *SGD, paired=True)
+    now = across.create(0)
+    before = _held(now)
+    kernels = {leaf.shape[2] for leaf in jax.tree.leaves(now.disc.params) if leaf.ndim == 4}
+    assert kernels == {6, 8, 16, 32}
+    _, metrics = across.step(now, across.put(pictures))
+    fake = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)(
+        {"params": before.gen.params[FORWARD]}, pictures["source"]
+    )
+    l1 = np.abs(fake - pictures["target"]).mean()
+    assert float(metrics["loss/l1"]) == pytest.approx(l1, rel=1e-4)
+    judged = {}
+    for name, picture in (("real", pictures["target"]), ("fake", fake)):
+        seen = np.concatenate([pictures["source"], picture], axis=-1)
+        apply = jax.jit(recipe.discriminator.apply, compiler_options=LEVEL_0)
+        judged[name] = np.asarray(apply({"params": before.disc.params[FORWARD]}, seen).logits[0])
+    bce = np.mean(np.log1p(np.exp(-judged["real"]))) + np.mean(np.log1p(np.exp(judged["fake"])))
+    assert float(metrics["loss/discriminator"]) == pytest.approx(bce, rel=1e-4)
+    game = np.mean(np.log1p(np.exp(-judged["fake"])))
+    assert float(metrics["loss/generator"]) == pytest.approx(game + 100.0 * l1, rel=1e-4)
+
+
+def test_without_a_game_there_is_no_discriminator_and_the_loss_falls(pictures):
+    recipe, across = _made(
+        "pix2pix", "losses.adversarial=off", "conditional=false", "pool_size=4", paired=True
+    )
+    now = across.create(0)
+    assert not recipe.adversarial
+    assert now.disc.params == {} and now.disc.stats == {} and now.pool == {}
+    batch, losses = across.put(pictures), []
+    for _ in range(20):
+        now, metrics = across.step(now, batch)
+        losses.append(float(metrics["loss/l1"]))
+    assert not any("discriminator" in name for name in metrics)
+    assert losses[-1] < 0.9 * losses[0] and across.traces == 1
