@@ -22,9 +22,7 @@ def get_config() -> config.Config:
         discriminator=config.choice("patch", filters=32, layers=2, norm="none", spectral_norm=True),
         losses={
             "adversarial": config.loss(1.0, form="hinge"),
-            "structure": config.loss(
-                5.0, term="quality", metric="contrast_structure", pair="fake_source", floor=0.75
-            ),
+            "structure": config.loss(5.0, term="quality", metric="contrast_structure", pair="fake_source", floor=0.75),
         },
         generator_optimizer=config.Optimizer(learning_rate=5e-4),
         discriminator_optimizer=config.Optimizer(learning_rate=1e-3),

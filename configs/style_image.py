@@ -28,9 +28,7 @@ def get_config() -> config.Config:
         discriminator=config.choice("patch", filters=64, layers=3, norm="none", spectral_norm=True),
         losses={
             "adversarial": config.loss(1.0, form="hinge"),
-            "structure": config.loss(
-                5.0, term="quality", metric="contrast_structure", pair="fake_source", floor=0.6
-            ),
+            "structure": config.loss(5.0, term="quality", metric="contrast_structure", pair="fake_source", floor=0.6),
         },
         generator_optimizer=config.Optimizer(learning_rate=2e-4),
         discriminator_optimizer=config.Optimizer(learning_rate=4e-4),

@@ -181,8 +181,7 @@ class Config:
         for key in ("steps", "checkpoint_every", "round_every", "log_every"):
             if getattr(self, key) % self.steps_per_dispatch:
                 raise ValueError(
-                    f"{key}={getattr(self, key)} is not a multiple of "
-                    f"steps_per_dispatch={self.steps_per_dispatch}"
+                    f"{key}={getattr(self, key)} is not a multiple of steps_per_dispatch={self.steps_per_dispatch}"
                 )
         return self
 
@@ -279,9 +278,7 @@ def from_json(text: str, *, origin: str) -> Config:
     return _from_dict(tree, origin)
 
 
-def differences(
-    one: Config, other: Config, *, ignore: Iterable[str] = RESUMABLE
-) -> dict[str, tuple[Any, Any]]:
+def differences(one: Config, other: Config, *, ignore: Iterable[str] = RESUMABLE) -> dict[str, tuple[Any, Any]]:
     """The leaves that differ, by dotted key, with both values; top-level keys in `ignore` left out."""
     first, second = (dict(_leaves(_to_dict(c))) for c in (one, other))
     skipped = set(ignore)

@@ -83,8 +83,7 @@ class Registry:
         except pydantic.ValidationError as error:
             complaint = error.errors(include_url=False)[0]["msg"]
             raise types.InputError(
-                f"option {key!r} of {self.family} {name!r} is {value!r}: "
-                f"{complaint[0].lower()}{complaint[1:]}"
+                f"option {key!r} of {self.family} {name!r} is {value!r}: {complaint[0].lower()}{complaint[1:]}"
             ) from error
 
     def build(self, choice: config.Choice, **given: Any) -> Any:

@@ -41,9 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         help="format of the results (default: that of each input)",
     )
     parser.add_argument("--max-size", type=_positive, help="scale larger pictures down to this longer side")
-    parser.add_argument(
-        "--skip-existing", action="store_true", help="leave results alone that are there already"
-    )
+    parser.add_argument("--skip-existing", action="store_true", help="leave results alone that are there already")
     flags = parser.parse_args(argv)
 
     from gqst.inference import batch, restore

@@ -16,9 +16,7 @@ def main(argv: list[str] | None = None) -> None:
         ),
     )
     cli.add_config_flags(parser)
-    parser.add_argument(
-        "--workdir", type=pathlib.Path, help="folder of the run: checkpoints, metrics.jsonl, samples"
-    )
+    parser.add_argument("--workdir", type=pathlib.Path, help="folder of the run: checkpoints, metrics.jsonl, samples")
     parser.add_argument(
         "--parallel",
         choices=("jit", "pmap"),

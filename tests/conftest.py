@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 import pytest
+
 from gqst import config, types
 from gqst.training import parallel
 

@@ -177,9 +177,7 @@ def test_values_that_do_not_fit_are_named(assignment, words):
 
 def test_differences_leave_out_what_may_change():
     one = config.load("cyclegan")
-    other = config.override(
-        one, ["steps=40", "log_every=5", "generator.filters=8", "losses.cycle=off", "seed=3"]
-    )
+    other = config.override(one, ["steps=40", "log_every=5", "generator.filters=8", "losses.cycle=off", "seed=3"])
     changed = config.differences(one, other)
     assert changed == {
         "generator.options.filters": (64, 8),
@@ -230,8 +228,7 @@ def test_a_file_that_builds_on_another(tmp_path):
             ["config key 'steps' is 0"],
         ),
         (
-            "from gqst import config\n"
-            "def get_config(): return config.override(config.Config(), ['stepz=3'])",
+            "from gqst import config\ndef get_config(): return config.override(config.Config(), ['stepz=3'])",
             ["unknown config key 'stepz'", "did you mean 'steps'?"],
         ),
     ],

@@ -83,9 +83,7 @@ def test_every_other_command(folders, environment):
 @pytest.mark.slow
 def test_the_tfds_command_says_what_is_missing_offline_or_trains(folders, environment):
     command = next(c for c in COMMANDS if "data=tfds" in c)
-    done = _call(
-        command, folders, {**environment, "HTTPS_PROXY": "http://127.0.0.1:9"}, ["data.data_dir=tfds"]
-    )
+    done = _call(command, folders, {**environment, "HTTPS_PROXY": "http://127.0.0.1:9"}, ["data.data_dir=tfds"])
     assert done.returncode == 2 and "cycle_gan/horse2zebra" in done.stderr.splitlines()[-1], done.stderr
 
 
@@ -133,9 +131,7 @@ def _call(
     return subprocess.run(words, env=environment, cwd=folder, capture_output=True, text=True)
 
 
-def _run(
-    command: str, folder: pathlib.Path, environment: dict[str, str], more: list[str] | None = None
-) -> str:
+def _run(command: str, folder: pathlib.Path, environment: dict[str, str], more: list[str] | None = None) -> str:
     done = _call(command, folder, environment, more or [])
     assert done.returncode == 0, (command, done.stderr)
     return done.stdout

@@ -58,8 +58,7 @@ class BatchIterator:
         """
         if state["step"] % self._stack:
             raise types.InputError(
-                f"the run stands at step {state['step']}, which is not a multiple of "
-                f"steps_per_dispatch={self._stack}"
+                f"the run stands at step {state['step']}, which is not a multiple of steps_per_dispatch={self._stack}"
             )
         if list(state["pictures"]) != list(self._sizes):
             base.LOGGER.warning(
@@ -170,9 +169,7 @@ def held_out(
     found = [loader.spread(count) for loader in _loaders(split, cfg)]
     columns = [column for domain in found for column in zip(*domain.values(), strict=True)]
     names = [list(domain) for domain in found]
-    source, target = (
-        np.stack([transforms.crop(pixels, cfg.image_size) for pixels in column]) for column in columns
-    )
+    source, target = (np.stack([transforms.crop(pixels, cfg.image_size) for pixels in column]) for column in columns)
     return {"source": source, "target": target}, {"source": names[0], "target": names[-1]}
 
 
@@ -185,9 +182,7 @@ def _loaders(
 ) -> list[loading.Loader]:
     """One loader of both domains where they are paired, else one of each."""
     groups = [(split.source, split.target)] if split.paired else [(split.source,), (split.target,)]
-    return [
-        loading.Loader(group, cfg.preprocess, cfg.image_size, scale=scale, cache=cache) for group in groups
-    ]
+    return [loading.Loader(group, cfg.preprocess, cfg.image_size, scale=scale, cache=cache) for group in groups]
 
 
 def _crops(prepared: Sequence[loading.Prepared], cfg: config.Config, rng: np.random.Generator) -> types.Batch:

@@ -59,9 +59,7 @@ def plan(inputs: Sequence[str], output: pathlib.Path, *, suffix: str | None = No
     taken: dict[pathlib.Path, pathlib.Path] = {}
     for job in jobs:
         if job.output.resolve() in sources:
-            raise types.InputError(
-                f"{job.output} is one of the inputs and would be replaced: give another --output"
-            )
+            raise types.InputError(f"{job.output} is one of the inputs and would be replaced: give another --output")
         if job.output in taken:
             raise types.InputError(
                 f"{taken[job.output]} and {job.source} would both be written to {job.output}: "

@@ -76,8 +76,6 @@ def load_generator(
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
     trained = state.directions(losses.build(cfg.losses, paired=True))
     if direction not in trained:
-        raise types.InputError(
-            f"the run in {folder} has no direction {direction!r}; it has: {', '.join(trained)}"
-        )
+        raise types.InputError(f"the run in {folder} has no direction {direction!r}; it has: {', '.join(trained)}")
     ema, step = checkpoint.load_ema(folder / "checkpoints", which, dict.fromkeys(trained, like))
     return Generator(cfg, ema[direction], step)

@@ -35,9 +35,7 @@ _FORMS: dict[str, tuple[Callable[[jax.Array], jax.Array], ...]] = {
 }
 
 
-def adversarial_discriminator(
-    context: base.Context, *, form: Form = "bce", penalty: float = 10.0
-) -> jax.Array:
+def adversarial_discriminator(context: base.Context, *, form: Form = "bce", penalty: float = 10.0) -> jax.Array:
     """The discriminator's side of `adversarial`, f32[b]."""
     assert context.logits is not None and context.logits.real is not None
     _, of_real, of_fake = _FORMS[form]

@@ -124,8 +124,7 @@ def build(losses: Mapping[str, config.Loss], *, paired: bool) -> Objective:
         raise types.InputError("losses has no term with a weight for the generator: add one")
     if any(b.player == "discriminator" for b in bound) and not needs(bound, "logits"):
         raise types.InputError(
-            "losses has a term for the discriminator but none by which the generator hears of it: "
-            "add `adversarial`"
+            "losses has a term for the discriminator but none by which the generator hears of it: add `adversarial`"
         )
     return tuple(bound)
 
@@ -169,9 +168,7 @@ def schedule(weight: config.Weight, step: jax.Array) -> jax.Array:
     if not isinstance(weight, tuple):
         return jnp.asarray(weight, jnp.float32)
     steps, values = zip(*weight, strict=True)
-    return jnp.interp(
-        step.astype(jnp.float32), jnp.asarray(steps, jnp.float32), jnp.asarray(values, jnp.float32)
-    )
+    return jnp.interp(step.astype(jnp.float32), jnp.asarray(steps, jnp.float32), jnp.asarray(values, jnp.float32))
 
 
 def mean_per_picture(x: jax.Array) -> jax.Array:
@@ -190,8 +187,7 @@ def _bind(label: str, entry: config.Loss, *, paired: bool) -> list[Bound]:
     wanted = function.needs(**chosen.options) if callable(function.needs) else function.needs
     if "paired" in wanted and not paired:
         raise types.InputError(
-            f"loss {label!r} compares fakes with their own targets and needs paired data; "
-            "this data is unpaired"
+            f"loss {label!r} compares fakes with their own targets and needs paired data; this data is unpaired"
         )
     made = [
         Bound(

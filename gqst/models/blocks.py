@@ -110,9 +110,7 @@ def centre(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     return 2.0 * x - 1.0
 
 
-def to_picture(
-    change: Float[Array, "b h w c"], source: Float[Array, "b h w c"] | None
-) -> Float[Array, "b h w c"]:
+def to_picture(change: Float[Array, "b h w c"], source: Float[Array, "b h w c"] | None) -> Float[Array, "b h w c"]:
     """Pictures in [0, 1] of a network's last activations: (1 + tanh) / 2, which is a logistic of twice.
 
     With a source the activations add to its logit, so that zeros give the source back, but for the darkest

@@ -58,9 +58,7 @@ def contrast_structure(one: Float[Array, "b h w c"], other: Float[Array, "b h w 
     return _ssim(luma(one), luma(other), k1=_NO_LUMINANCE)
 
 
-def log_mse(
-    one: Float[Array, "b h w c"], other: Float[Array, "b h w c"], *, floor: float = 1e-5
-) -> Float[Array, "b"]:
+def log_mse(one: Float[Array, "b h w c"], other: Float[Array, "b h w c"], *, floor: float = 1e-5) -> Float[Array, "b"]:
     """Natural logarithm of the mean squared error, not below log(floor).
 
     It is PSNR times -ln(10) / 10 with a gradient that is finite everywhere: `floor` is 50 dB.
@@ -81,9 +79,7 @@ def _wide(pictures: jax.Array) -> jax.Array:
 
 def _ssim(one: jax.Array, other: jax.Array, *, k1: float) -> jax.Array:
     if min(one.shape[1:3]) < WINDOW:
-        raise ValueError(
-            f"SSIM needs pictures of at least {WINDOW} px a side, got {one.shape[1]}x{one.shape[2]}"
-        )
+        raise ValueError(f"SSIM needs pictures of at least {WINDOW} px a side, got {one.shape[1]}x{one.shape[2]}")
     return pix.ssim(_wide(one), _wide(other), filter_size=WINDOW, k1=k1, filter_fn=_blur)
 
 

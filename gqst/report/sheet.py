@@ -38,8 +38,7 @@ def columns(titled: Mapping[str, Sequence[Shown]], *, height: int = 240) -> Imag
     tiles = {title: [_tile(picture, height) for picture in shown] for title, shown in titled.items()}
     # A column is at least as wide as its title.
     widths = [
-        max([int(np.ceil(font.getlength(title))), *(tile.width for tile in column)])
-        for title, column in tiles.items()
+        max([int(np.ceil(font.getlength(title))), *(tile.width for tile in column)]) for title, column in tiles.items()
     ]
     rows = len(next(iter(tiles.values())))
     size = (sum(widths) + _GAP * (len(widths) + 1), _TITLE + rows * (height + _GAP))

@@ -216,14 +216,12 @@ class _Retention:
         del context
         first_kept = len(checkpoints) - self._newest
         return [
-            i >= first_kept
-            or entry.step == self.best
-            or (self._every is not None and entry.step % self._every == 0)
+            i >= first_kept or entry.step == self.best or (self._every is not None and entry.step % self._every == 0)
             for i, entry in enumerate(checkpoints)
         ]
 
 
-class _saying:  # noqa: N801 - reads as a statement
+class _saying:
     """Turns whatever goes wrong inside into an InputError of one sentence."""
 
     def __init__(self, sentence: str):

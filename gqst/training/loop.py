@@ -77,9 +77,7 @@ def train(
         devices=local_devices(devices),
     )
     _claim(folder, cfg)
-    store = checkpoint.Checkpoints(
-        folder / "checkpoints", keep=cfg.keep_checkpoints, keep_every=cfg.keep_every
-    )
+    store = checkpoint.Checkpoints(folder / "checkpoints", keep=cfg.keep_checkpoints, keep_every=cfg.keep_every)
     batches = pipeline.make_iterator(dataset, cfg, batch_size=cfg.batch_size, stack=cfg.steps_per_dispatch)
     # 2. A checkpoint wins over a new state; its note says where the data and the best round stand.
     now = across.create(cfg.seed)

@@ -137,9 +137,7 @@ class _Pmap:
         sharding = NamedSharding(mesh, PartitionSpec(AXIS))
 
         def join(*leaves: Any) -> jax.Array:
-            placed = [
-                jax.device_put(leaf, device)[None] for leaf, device in zip(leaves, self._devices, strict=True)
-            ]
+            placed = [jax.device_put(leaf, device)[None] for leaf, device in zip(leaves, self._devices, strict=True)]
             shape = (len(placed), *placed[0].shape[1:])
             return jax.make_array_from_single_device_arrays(shape, sharding, placed)
 

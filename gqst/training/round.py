@@ -39,9 +39,7 @@ class Round:
         self._samples = samples
         self._floors = _floors(recipe.objective)
         self.traces = 0
-        self._translate = jax.jit(
-            self._one_batch, compiler_options=parallel.compile_level(1, jax.local_devices())
-        )
+        self._translate = jax.jit(self._one_batch, compiler_options=parallel.compile_level(1, jax.local_devices()))
 
     def __call__(self, ema: Any, at: int) -> tuple[dict[str, Any], selection.Standing, dict[str, np.ndarray]]:
         """Metrics as `eval/<name>`, the standing, and the columns of a sample grid."""
@@ -54,7 +52,8 @@ class Round:
         measured = result["eval/contrast_structure"]
         shortfall = sum(max(floor - measured, 0.0) for floor in self._floors)
         standing = selection.Standing(step=at, style_distance=distance, shortfall=shortfall)
-        columns = {"source": self._held_out["source"], **pictures}
+        # The fakes beside their sources: jax.tree has sorted the names.
+        columns = {"source": self._held_out["source"], "fake": pictures["fake"], **pictures}
         if self._paired:
             columns["target"] = target
         return result, standing, {name: c[: self._samples] for name, c in columns.items()}
@@ -72,9 +71,7 @@ class Round:
         pictures, values = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *made)
         return pictures, values
 
-    def _one_batch(
-        self, ema: Any, batch: Mapping[str, jax.Array]
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    def _one_batch(self, ema: Any, batch: Mapping[str, jax.Array]) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         self.traces += 1
         source = batch["source"]
         translate: Any = self._recipe.generator.apply
@@ -94,6 +91,4 @@ class Round:
 def _floors(objective: losses.Objective) -> list[float]:
     """The floors that the objective asks of contrast_structure on (fake, source)."""
     options = [entry.options for entry in objective if entry.steered]
-    return [
-        float(o["floor"]) for o in options if o.get("pair") == "fake_source" and o.get("floor") is not None
-    ]
+    return [float(o["floor"]) for o in options if o.get("pair") == "fake_source" and o.get("floor") is not None]

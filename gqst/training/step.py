@@ -81,9 +81,7 @@ def build(recipe: state.Recipe, *, axis_name: str | None = None) -> Step:
             metrics |= more
             metrics["loss/discriminator"] = loss_d
             metrics["learning_rate/discriminator"] = recipe.disc_rate(now.step)
-            disc, metrics["gradient_norm/discriminator"] = _update(
-                now.disc, grads_d, recipe.disc_tx, axis_name
-            )
+            disc, metrics["gradient_norm/discriminator"] = _update(now.disc, grads_d, recipe.disc_tx, axis_name)
             disc = disc.replace(stats=stats)
         metrics = {name: mean_over_devices(value, axis_name) for name, value in metrics.items()}
         metrics["finite"] = jnp.isfinite(sum(metrics.values()))
@@ -201,9 +199,7 @@ def _add(
     metrics: dict[str, jax.Array],
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The loss and metrics with those of one direction added; the backward ones are named so."""
-    more, named = losses.total(
-        recipe.objective, context, player=player, step=now.step, multipliers=now.multipliers
-    )
+    more, named = losses.total(recipe.objective, context, player=player, step=now.step, multipliers=now.multipliers)
     if direction == state.BACKWARD:
         named = {f"{name}_backward": v for name, v in named.items() if name.startswith("loss/")}
     return loss + more, metrics | named

@@ -23,18 +23,25 @@ sys.path[:0] = [str(pathlib.Path(__file__).parents[2]), str(pathlib.Path(__file_
 
 def jax_step(size: int, batch: int, filters: int, blocks: int) -> Callable[[], float]:
     """Returns a function that makes one compiled training step and gives the generators' loss."""
-    sys.path.insert(0, "/root/w/perf")  # Until gqst.training.step exists.
     import jax
-    import proto_step
+    import numpy as np
 
-    state, x, y, step = proto_step.make(size, batch, filters, blocks)
-    step = jax.jit(step, donate_argnums=0).lower(state, x, y).compile()
+    from gqst import config
+    from gqst.training import parallel, state
+
+    changes = [f"image_size={size}", f"batch_size={batch}", f"generator.filters={filters}"]
+    changes += [f"generator.blocks={blocks}", f"discriminator.filters={filters}", "pool_size=0"]
+    recipe = state.build_recipe(config.override(config.load("cyclegan"), changes), paired=False)
+    across = parallel.build(recipe, batch_size=batch, devices=jax.devices()[:1])
+    rng = np.random.default_rng(0)
+    shape = (batch, size, size, 3)
+    pictures = across.put({role: rng.random(shape, np.float32) for role in ("source", "target")})
+    now, _ = across.step(across.create(0), pictures)
 
     def run() -> float:
-        nonlocal state
-        state, loss, _ = step(state, x, y)
-        jax.block_until_ready(state)
-        return float(loss)
+        nonlocal now
+        now, metrics = across.step(now, pictures)
+        return float(metrics["loss/generator"])
 
     return run
 
@@ -79,9 +86,7 @@ def bench(arguments: tuple, repeats: int, warmup: int = 2) -> str:
             times[name].append(pipe.recv())
     for pipe in pipes.values():
         pipe.send(False)
-    wall, cpu = (
-        {name: [pair[i] for pair in pairs[warmup:]] for name, pairs in times.items()} for i in (0, 1)
-    )
+    wall, cpu = ({name: [pair[i] for pair in pairs[warmup:]] for name, pairs in times.items()} for i in (0, 1))
     median = {name: statistics.median(values) for name, values in wall.items()}
     ratios = [a / b for a, b in zip(wall["jax"], wall["torch"], strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4)

@@ -28,9 +28,7 @@ def prints() -> list[Image.Image]:
 def fill() -> Callable[..., pathlib.Path]:
     """Writes pictures into a folder, as 0.png and so on or under given names."""
 
-    def write(
-        folder: pathlib.Path, images: Sequence[Image.Image], names: Sequence[str] | None = None
-    ) -> pathlib.Path:
+    def write(folder: pathlib.Path, images: Sequence[Image.Image], names: Sequence[str] | None = None) -> pathlib.Path:
         names = names or [f"{i}.png" for i in range(len(images))]
         for name, image in zip(names, images, strict=True):
             path = folder / name

@@ -138,10 +138,7 @@ def test_processes_share_each_batch_in_order(dataset, processes):
         for i in range(processes)
     ]
     joined = [
-        {
-            key: np.concatenate([share[step][key] for share in shares])
-            for key in ("source", "target")
-        }
+        {key: np.concatenate([share[step][key] for share in shares]) for key in ("source", "target")}
         for step in range(5)
     ]
     _equal(whole, joined)
@@ -177,9 +174,7 @@ def test_a_run_may_go_on_with_another_stack(dataset):
     _equal(whole[6:], [{key: leaf[i] for key, leaf in stacked.items()} for i in range(2)])
     with pytest.raises(types.InputError) as caught:
         pipeline.make_iterator(dataset, CFG, batch_size=2, stack=4).set_state(state)
-    assert str(caught.value) == (
-        "the run stands at step 6, which is not a multiple of steps_per_dispatch=4"
-    )
+    assert str(caught.value) == ("the run stands at step 6, which is not a multiple of steps_per_dispatch=4")
 
 
 def test_resuming_on_other_pictures_warns(dataset, caplog):

@@ -149,9 +149,7 @@ def test_validation_is_held_off_training(tmp_path, pictures, fill, validation, h
     train, validated = _names(dataset.train.source), _names(dataset.validation.source)
     assert len(validated) == held
     assert not set(train) & set(validated)
-    assert sorted(train + validated) == _names(
-        _build("folders", source=str(folder), target=str(folder)).train.source
-    )
+    assert sorted(train + validated) == _names(_build("folders", source=str(folder), target=str(folder)).train.source)
     again = _build("folders", source=str(folder), target=str(folder), validation=validation)
     assert _names(again.validation.source) == validated
 
@@ -248,13 +246,8 @@ def _sentence(name, validation=0, **options):
 def test_missing_and_empty_folders(tmp_path, unpaired):
     here = str(unpaired / "trainA")
     gone = str(tmp_path / "gone")
-    assert (
-        _sentence("folders", source=gone, target=here)
-        == f"there is no folder {gone} (data option 'source')"
-    )
-    assert _sentence("folders", root=gone) == (
-        f"there is no folder {gone}/trainA (data option 'trainA')"
-    )
+    assert _sentence("folders", source=gone, target=here) == f"there is no folder {gone} (data option 'source')"
+    assert _sentence("folders", root=gone) == (f"there is no folder {gone}/trainA (data option 'trainA')")
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "notes.txt").write_text("no picture")
@@ -262,16 +255,9 @@ def test_missing_and_empty_folders(tmp_path, unpaired):
         f"no pictures in {empty} (data option 'target'); wanted are files that end in .bmp, "
     )
     file = str(unpaired / "trainA" / "0.png")
-    assert (
-        _sentence("folders", source=file, target=here)
-        == f"{file} is not a folder (data option 'source')"
-    )
-    assert _sentence("pairs", root=str(unpaired)) == (
-        f"there is no folder {unpaired}/train (data option 'root')"
-    )
-    assert _sentence("style_image", image=file, photos=gone) == (
-        f"there is no folder {gone} (data option 'photos')"
-    )
+    assert _sentence("folders", source=file, target=here) == f"{file} is not a folder (data option 'source')"
+    assert _sentence("pairs", root=str(unpaired)) == (f"there is no folder {unpaired}/train (data option 'root')")
+    assert _sentence("style_image", image=file, photos=gone) == (f"there is no folder {gone} (data option 'photos')")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -288,9 +274,7 @@ def test_contradicting_options(unpaired):
     here = str(unpaired / "trainA")
     assert "either root, or source and target" in _sentence("folders")
     assert "either root, or source and target" in _sentence("folders", root=here, source=here)
-    assert (
-        _sentence("folders", source=here) == "data source 'folders' needs the option 'target' too"
-    )
+    assert _sentence("folders", source=here) == "data source 'folders' needs the option 'target' too"
     assert "only without root" in _sentence("folders", root=str(unpaired), test_source=here)
     assert _sentence("folders", source=here, target=here, test_target=here) == (
         "data source 'folders' needs the option 'test_source' too"
@@ -303,15 +287,12 @@ def test_contradicting_options(unpaired):
         "option 'direction' of data source 'pairs' is 'AB': input should be 'AtoB' or 'BtoA'"
     )
     assert _sentence("demo", target="ukiyo") == (
-        "data option 'target': the demo set has no 'ukiyo' (did you mean 'ukiyoe'?), "
-        "only photos, ukiyoe"
+        "data option 'target': the demo set has no 'ukiyo' (did you mean 'ukiyoe'?), only photos, ukiyoe"
     )
     assert "validation is 1.5" in _sentence("demo", validation=1.5)
     assert "unknown data source 'folder' (did you mean 'folders'?)" in _sentence("folder")
     assert "unknown option 'rot'" in _sentence("folders", rot="x")
-    assert _sentence("style_image", image="x.jpg") == (
-        "data source 'style_image' needs the option 'photos'"
-    )
+    assert _sentence("style_image", image="x.jpg") == ("data source 'style_image' needs the option 'photos'")
 
 
 def test_matched_folders_that_do_not_match(tmp_path, pictures, fill):

@@ -126,8 +126,7 @@ def _sentence(data_dir, **options):
 
 def test_each_complaint_is_one_sentence(prepared):
     assert _sentence(prepared, dataset="cycle_gam/horse2zebra") == (
-        "TFDS has no dataset 'cycle_gam' (did you mean 'cycle_gan'?), neither its own nor prepared "
-        f"in {prepared}"
+        f"TFDS has no dataset 'cycle_gam' (did you mean 'cycle_gan'?), neither its own nor prepared in {prepared}"
     )
     unknown_config = _sentence(prepared, dataset="cycle_gan/horse2zebr")
     assert unknown_config.startswith("TFDS has no 'cycle_gan/horse2zebr': ")
@@ -156,10 +155,7 @@ def test_a_failed_download_is_one_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
     text = _sentence(tmp_path, dataset="cycle_gan/horse2zebra")
-    assert text == (
-        "TFDS cannot download and prepare 'cycle_gan/horse2zebra': "
-        "ConnectionError: no route to host"
-    )
+    assert text == ("TFDS cannot download and prepare 'cycle_gan/horse2zebra': ConnectionError: no route to host")
 
 
 def test_a_format_without_random_access_is_one_sentence(prepared, monkeypatch):

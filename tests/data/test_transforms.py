@@ -186,7 +186,7 @@ def test_every_picture_gives_a_whole_crop(pictures, resize, size):
     for _ in range(20):
         cut = transforms.crop(base, 48, transforms.draw(rng, preprocess), scale=1.5)
         assert cut.shape == (48, 48, 3) and cut.dtype == np.float32
-        assert 0.0 <= cut.min() and cut.max() <= 1.0
+        assert cut.min() >= 0.0 and cut.max() <= 1.0
 
 
 def test_black_is_0_and_white_is_1():
@@ -207,10 +207,7 @@ def test_crops_reach_every_edge_and_half_are_mirrored():
     rng = np.random.default_rng(0)
     preprocess = config.Preprocess()
     draws = [transforms.draw(rng, preprocess) for _ in range(300)]
-    corners = {
-        tuple(np.round(np.sort(transforms.crop(base, 4, d)[0, :, 0]) * 255).astype(int))
-        for d in draws
-    }
+    corners = {tuple(np.round(np.sort(transforms.crop(base, 4, d)[0, :, 0]) * 255).astype(int)) for d in draws}
     assert len(corners) == 3 * 5
     assert 110 < sum(d.flip for d in draws) < 190
     plain = config.Preprocess(flip=False)

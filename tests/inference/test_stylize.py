@@ -56,8 +56,7 @@ def test_every_picture_of_a_folder_at_its_own_size(capsys, workdir, photos, tmp_
     assert end.value.code == 1  # one was left out
     assert "4 pictures written" in said.out and "1 left out" in said.out
     sizes = {
-        p.relative_to(tmp_path / "out").as_posix(): Image.open(p).size
-        for p in sorted((tmp_path / "out").rglob("*.*"))
+        p.relative_to(tmp_path / "out").as_posix(): Image.open(p).size for p in sorted((tmp_path / "out").rglob("*.*"))
     }
     assert sizes == {
         "alpha.webp": (61, 47),

@@ -80,9 +80,9 @@ def test_a_perfect_discriminator_loses_nothing(form):
     terms = _terms(form=form)
     np.testing.assert_allclose(terms["discriminator"](context), 0.0, atol=1e-6)
     # The generator is not satisfied, and its gradient does not vanish (the sign of the paper's is wrong).
-    slope = jax.grad(
-        lambda z: jnp.sum(terms["generator"](context.replace(logits=base.Logits(fake=(z,)))))
-    )(context.logits.fake[0])
+    slope = jax.grad(lambda z: jnp.sum(terms["generator"](context.replace(logits=base.Logits(fake=(z,))))))(
+        context.logits.fake[0]
+    )
     assert (np.asarray(slope) < -0.4).all()
 
 

@@ -16,9 +16,7 @@ def context() -> base.Context:
     source, target, fake, cycled = rng.random((4, 3, 16, 16, 3), np.float32)
     logits = base.Logits(fake=(rng.normal(size=(3, 2, 2, 1)).astype(np.float32),))
     keys = jax.random.split(jax.random.key(0), 3)
-    return base.Context(
-        source=source, target=target, fake=fake, cycled=cycled, identity=fake, logits=logits, keys=keys
-    )
+    return base.Context(source=source, target=target, fake=fake, cycled=cycled, identity=fake, logits=logits, keys=keys)
 
 
 def _build(paired: bool = False, **losses):

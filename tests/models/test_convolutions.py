@@ -18,6 +18,12 @@ def close(got, want, tolerance=2e-5):
     np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max())
 
 
+@pytest.fixture(autouse=True)
+def matrix_products(monkeypatch):
+    """Small kernels take the form that only large ones have otherwise."""
+    monkeypatch.setattr(convolutions, "_LARGE", 0)
+
+
 # size (h, w), kernel (h, w), inputs, outputs, stride: wide and narrow forms, odd sizes, pixels past
 # the last window.
 CASES = [
@@ -105,9 +111,7 @@ def test_bfloat16_keeps_its_type_and_is_near_float32(function):
 def test_vmap_over_images_and_kernels():
     x, kernel = normal(0, 3, 2, 7, 7, 4), normal(1, 3, 3, 3, 4, 4)
     gradient = jax.grad(lambda x, k: jnp.sin(convolutions.conv2d(x, k, stride=2)).sum(), (0, 1))
-    expected = jax.tree.map(
-        lambda *a: jnp.stack(a), *[gradient(a, b) for a, b in zip(x, kernel, strict=True)]
-    )
+    expected = jax.tree.map(lambda *a: jnp.stack(a), *[gradient(a, b) for a, b in zip(x, kernel, strict=True)])
     jax.tree.map(close, jax.jit(jax.vmap(gradient))(x, kernel), expected)
 
 

@@ -95,9 +95,7 @@ def test_spectral_norm_leaves_a_largest_singular_value_of_one(name, monkeypatch)
     variables = _init(module, pictures)
     params, stats = variables["params"], {"batch_stats": variables["batch_stats"]}
     go_on = jax.jit(
-        lambda stats: module.apply(
-            {"params": params, **stats}, pictures, update_stats=True, mutable=list(stats)
-        )[1],
+        lambda stats: module.apply({"params": params, **stats}, pictures, update_stats=True, mutable=list(stats))[1],
         compiler_options=LEVEL_0,
     )
     for _ in range(60):

@@ -36,10 +36,7 @@ def test_it_is_the_mean_of_scipys_distance_over_directions():
     directions = rng.normal(size=(400, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     expected = np.mean(
-        [
-            scipy.stats.wasserstein_distance(one.reshape(-1, 3) @ d, other.reshape(-1, 3) @ d)
-            for d in directions
-        ]
+        [scipy.stats.wasserstein_distance(one.reshape(-1, 3) @ d, other.reshape(-1, 3) @ d) for d in directions]
     )
     assert distribution.palette_distance(one, other) == pytest.approx(expected, rel=0.03)
 
@@ -51,6 +48,13 @@ def test_positions_and_counts_do_not_matter():
     assert distribution.palette_distance(pictures, shuffled) == pytest.approx(0.0, abs=1e-6)
     twice = np.concatenate([pictures, pictures])
     assert distribution.palette_distance(pictures, twice) < 2e-3
+
+
+def test_palettes_of_one_mean_may_lie_apart():
+    """Half black and half white against grey: every pixel has half the way from black to white to go."""
+    both = np.concatenate([_flat(0, 0, 0), _flat(1, 1, 1)])
+    distance = distribution.palette_distance(both, _flat(0.5, 0.5, 0.5))
+    assert distance == pytest.approx(math.sqrt(3) / 4, rel=0.03)
 
 
 def test_a_shift_moves_every_quantile():

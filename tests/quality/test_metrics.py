@@ -28,9 +28,11 @@ def photos() -> np.ndarray:
 def damaged(photos) -> np.ndarray:
     """The photographs with noise, blur and another exposure."""
     noise = np.random.default_rng(0).normal(0.0, 0.05, photos[0].shape)
-    return np.stack(
-        [photos[0] + noise, scipy.ndimage.gaussian_filter(photos[1], (1, 1, 0)), 0.7 * photos[2] + 0.1]
-    ).clip(0.0, 1.0).astype(np.float32)
+    return (
+        np.stack([photos[0] + noise, scipy.ndimage.gaussian_filter(photos[1], (1, 1, 0)), 0.7 * photos[2] + 0.1])
+        .clip(0.0, 1.0)
+        .astype(np.float32)
+    )
 
 
 def _jit(metric):
@@ -75,8 +77,7 @@ def test_ssim_is_that_of_scikit_image(photos, damaged):
 
 def test_psnr_is_that_of_scikit_image(photos, damaged):
     expected = [
-        skimage.metrics.peak_signal_noise_ratio(*pair, data_range=1.0)
-        for pair in zip(photos, damaged, strict=True)
+        skimage.metrics.peak_signal_noise_ratio(*pair, data_range=1.0) for pair in zip(photos, damaged, strict=True)
     ]
     np.testing.assert_allclose(metrics.psnr(photos, damaged), expected, atol=1e-4)
 

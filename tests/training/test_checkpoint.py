@@ -210,9 +210,7 @@ def _no_state(folder):
     shutil.rmtree(folder / "state")
 
 
-DAMAGES = [
-    _truncate, _zero, _delete, _flip, _flip_ema, _metadata, _no_metadata, _no_sums, _empty, _no_state
-]
+DAMAGES = [_truncate, _zero, _delete, _flip, _flip_ema, _metadata, _no_metadata, _no_sums, _empty, _no_state]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__.strip("_"))

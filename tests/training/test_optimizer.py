@@ -85,9 +85,7 @@ def test_adam_has_the_first_moment_of_gans(options, b1):
     np.testing.assert_allclose(moved, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", ["adam", "adamw", "nadam", "radam", "lion", "rmsprop", "sgd", "adabelief", "yogi"]
-)
+@pytest.mark.parametrize("name", ["adam", "adamw", "nadam", "radam", "lion", "rmsprop", "sgd", "adabelief", "yogi"])
 def test_every_named_optimizer_steps(name):
     moved = _first_steps([[1.0, -1.0]] * 6, name=name, learning_rate=0.1)
     assert np.isfinite(moved).all() and moved[0] < 0.0 < moved[1]

@@ -13,6 +13,9 @@ from tests import conftest
 RATE = 1e-3
 CHANGES = (
     "batch_size=8",
+    "generator.blocks=0",
+    "generator.scales=1",
+    "discriminator.layers=1",
     "losses.adversarial.form=wgan_gp",
     "pool_size=4",
     *(

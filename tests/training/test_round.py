@@ -11,6 +11,8 @@ from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
 
+TINY = {"cyclegan": ("generator.blocks=0", "generator.scales=1"), "pix2pix": ("generator.depth=2",)}
+
 
 @pytest.fixture(scope="module")
 def held_out():
@@ -20,7 +22,7 @@ def held_out():
 
 
 def _make(held_out, name, *changes, paired=False):
-    recipe = state.build_recipe(conftest.small(name, *changes), paired=paired)
+    recipe = state.build_recipe(conftest.small(name, *TINY.get(name, ()), *changes), paired=paired)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
     made = round.Round(recipe, held_out, paired=paired, batch_size=2, samples=3)
     apply = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)

@@ -36,9 +36,7 @@ def build(choice: config.Choice, *, validation: int | float = 0) -> Dataset:
     train, held = watched["train"], watched.get("validation")
     if validation and held is None:
         train, held = _hold_off(train, validation)
-    return dataclasses.replace(
-        made, train=train, validation=held if validation else None, test=watched.get("test")
-    )
+    return dataclasses.replace(made, train=train, validation=held if validation else None, test=watched.get("test"))
 
 
 def check(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> dict[str, tuple[int, int]]:

@@ -128,9 +128,7 @@ def _by_stem(found: files.Files, folder: str) -> dict[str, pathlib.Path]:
     for path in found.paths:
         stem = path.relative_to(found.root).with_suffix("").as_posix()
         if stem in by_stem:
-            raise types.InputError(
-                f"{folder} has two pictures called {stem}: {by_stem[stem].name} and {path.name}"
-            )
+            raise types.InputError(f"{folder} has two pictures called {stem}: {by_stem[stem].name} and {path.name}")
         by_stem[stem] = path
     return by_stem
 

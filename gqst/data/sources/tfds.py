@@ -51,9 +51,7 @@ def tfds(
 
     def split(source: str, target: str) -> base.Split:
         if paired and source != target:
-            raise types.InputError(
-                f"paired data of {dataset} comes from one split, not from {source!r} and {target!r}"
-            )
+            raise types.InputError(f"paired data of {dataset} comes from one split, not from {source!r} and {target!r}")
         first = _open(builder, dataset, source)
         second = first if source == target else _open(builder, dataset, target)
         return base.Split(

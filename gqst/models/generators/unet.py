@@ -40,9 +40,7 @@ class UNet(nn.Module, kw_only=True):
         for level in range(self.depth):
             plain = level in (0, self.depth - 1)
             x = x if level == 0 else nn.leaky_relu(x, 0.2)
-            x = blocks.Conv(features=self._width(level), size=4, stride=2, padding="zero", dtype=self.dtype)(
-                x
-            )
+            x = blocks.Conv(features=self._width(level), size=4, stride=2, padding="zero", dtype=self.dtype)(x)
             x = x if plain else blocks.normalize(x, self.norm)
             skips.append(x)
         for level in reversed(range(self.depth - 1)):
