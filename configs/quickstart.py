@@ -1,6 +1,9 @@
 """Photographs to ukiyo-e on the bundled pictures: a first run in minutes, on two CPU cores.
 
-python -m gqst.train --config configs/quickstart.py --workdir runs/demo
+Command: `python -m gqst.train --config configs/quickstart.py --workdir runs/demo`.
+
+Cost: 800 steps at 64 px, batch 4, a generator of 0.27 M parameters: some four minutes. Expected: the cream paper, Prussian
+blue and teal of the prints, the scene as sharp as it was (contrast_structure to the source about 0.85).
 """
 
 from gqst import config
@@ -9,22 +12,25 @@ from gqst import config
 def get_config() -> config.Config:
     """The quickstart experiment."""
     return config.Config(
-        steps=600,
+        steps=800,
         batch_size=4,
         image_size=64,
-        checkpoint_every=100,
+        checkpoint_every=200,
         round_every=100,
         log_every=20,
         data=config.choice("demo", source="photos", target="ukiyoe"),
-        preprocess=config.Preprocess(load_size=96, random_scale=(0.8, 1.4)),
+        # Crops of whole scenes and of details, so that a picture of any size looks familiar.
+        preprocess=config.Preprocess(load_size=96, random_scale=(0.8, 4.0)),
         validation=2,
         generator=config.choice("resnet", filters=16, blocks=3, start_at_identity=True),
-        discriminator=config.choice("patch", filters=32, layers=2, norm="none", spectral_norm=True),
+        # Small patches at three sizes judge colours and strokes, not whether it is a landscape.
+        discriminator=config.choice("multiscale", scales=3, filters=32, layers=1, norm="none", spectral_norm=True),
         losses={
             "adversarial": config.loss(1.0, form="hinge"),
-            "structure": config.loss(5.0, term="quality", metric="contrast_structure", pair="fake_source", floor=0.75),
+            "identity": config.loss(1.0),
+            "structure": config.loss(5.0, term="quality", metric="contrast_structure", pair="fake_source", floor=0.65),
         },
-        generator_optimizer=config.Optimizer(learning_rate=5e-4),
-        discriminator_optimizer=config.Optimizer(learning_rate=1e-3),
-        ema_decay=0.98,
+        generator_optimizer=config.Optimizer(learning_rate=4e-4, schedule="cosine"),
+        discriminator_optimizer=config.Optimizer(learning_rate=4e-4),
+        ema_decay=0.99,
     )

@@ -209,7 +209,9 @@ def test_a_file_that_builds_on_another(tmp_path):
         "    return config.override(config.load('quickstart'), ['steps=40'])\n"
     )
     cfg = config.load(_file(tmp_path, text))
-    assert config.differences(cfg, config.load("quickstart"), ignore=()) == {"steps": (40, 600)}
+    assert config.differences(cfg, config.load("quickstart"), ignore=()) == {
+        "steps": (40, config.load("quickstart").steps)
+    }
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ README = (conftest.ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [c for block in re.findall(r"```bash\n(.*?)```", README, re.S) for c in block.strip().splitlines()]
 TRAINING = [c for c in COMMANDS if c.startswith("python -m gqst.train ")]
 ALL_SMALL = ["image_size=32", "batch_size=2", "preprocess.load_size=40", "generator.filters=4"]
-FEW_STEPS = ["discriminator.filters=4", "discriminator.layers=2", "steps=2", "log_every=1", "samples=1"]
+FEW_STEPS = ["discriminator.filters=4", "discriminator.layers=1", "steps=2", "log_every=1", "samples=1"]
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from gqst.data import sources
 from gqst.losses import base as losses
 from gqst.models import base as models
 from gqst.training import state, summary
+from tests import conftest
 
 SHAPES = registry.Registry("shape")
 
@@ -105,7 +106,7 @@ def test_a_generator_and_a_loss_from_outside(outsider):
     losses.term("brightness")(brightness)
     try:
         cfg = config.override(
-            config.load("quickstart"),
+            conftest.small("style_image"),
             ["generator=tint", "generator.gain=0.5", "losses.brightness=2", "losses.brightness.aim=0.25"],
         )
         recipe = state.build_recipe(cfg, paired=False)

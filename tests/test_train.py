@@ -133,7 +133,7 @@ def test_every_step_uses_one_trace_and_a_changed_weight_needs_no_other(tmp_path)
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(run, tmp_path):
-    changes = ["--set", *TINY, "steps=40", "generator_optimizer.learning_rate=1e30", "checkpoint_every=1"]
+    changes = ["--set", *TINY, "steps=40", "losses.cycle.weight=((0, 1.0), (3, 1.0), (4, 1e39))", "checkpoint_every=1"]
     done = run("gqst.train", "--config", "cyclegan", "--workdir", "run", *changes)
     assert done.returncode == 1
     assert "not finite at step" in done.stderr and "Traceback" not in done.stderr

@@ -145,7 +145,7 @@ def test_every_config_traces_at_its_real_size(name):
 
 
 def test_a_step_in_bfloat16_keeps_a_wide_state():
-    cfg = conftest.small("quickstart")
+    cfg = conftest.small("style_image")
     narrow = config.override(cfg, ["compute_dtype=bfloat16"])
     states = [summary.trace(c, state.build_recipe(c, paired=False))[0] for c in (cfg, narrow)]
     assert _kinds(states[0]) == _kinds(states[1])

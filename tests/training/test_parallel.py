@@ -37,7 +37,7 @@ TREES = {
 
 @pytest.fixture(scope="module")
 def recipe():
-    return state.build_recipe(conftest.small("quickstart", *CHANGES), paired=False)
+    return state.build_recipe(conftest.small("style_image", *CHANGES), paired=False)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,7 @@ def _apart(one, other) -> float:
     return _largest(jax.tree.map(lambda a, b: np.float64(a) - b, one, other))
 
 
+@pytest.mark.slow  # three compiled steps
 @pytest.mark.parametrize("way", list(WAYS)[1:])
 def test_states_agree(runs, way):
     first, reference, _, _ = runs["jit on 1"]
@@ -86,6 +87,7 @@ def test_states_agree(runs, way):
     np.testing.assert_array_equal(last.key, first.key)
 
 
+@pytest.mark.slow  # three compiled steps
 @pytest.mark.parametrize("way", list(WAYS)[1:])
 def test_metrics_agree(runs, way):
     for at, (reference, found) in enumerate(zip(runs["jit on 1"][2], runs[way][2], strict=True)):
@@ -94,6 +96,7 @@ def test_metrics_agree(runs, way):
             assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-5), (at, name)
 
 
+@pytest.mark.slow  # three compiled steps
 @pytest.mark.parametrize("way", WAYS)
 def test_one_trace(runs, way):
     assert runs[way][3] == 1

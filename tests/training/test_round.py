@@ -79,8 +79,8 @@ def test_pairs(held_out):
 
 @pytest.mark.parametrize(("floor", "short"), [(0.5, False), (1.0, True)])
 def test_the_shortfall_is_what_is_missing_to_the_floor(held_out, floor, short):
-    """The quickstart starts at the source itself: its structure is that of the source."""
-    made, ema, _ = _make(held_out, "quickstart", f"losses.structure.floor={floor}")
+    """The generator starts at the source itself: its structure is that of the source."""
+    made, ema, _ = _make(held_out, "style_image", f"losses.structure.floor={floor}")
     half = jax.tree.map(lambda x: x + 0.05, ema)  # away from the source
     metrics, standing, _ = made(half, 1)
     structure = metrics["eval/contrast_structure"]
@@ -93,7 +93,7 @@ def test_the_shortfall_is_what_is_missing_to_the_floor(held_out, floor, short):
 def test_fewer_pictures_than_a_batch():
     rng = np.random.default_rng(0)
     held_out = {key: rng.random((1, 32, 32, 3), np.float32) for key in ("source", "target")}
-    made, ema, _ = _make(held_out, "quickstart")
+    made, ema, _ = _make(held_out, "style_image")
     metrics, _, columns = made(ema, 0)
     assert metrics["eval/pictures"] == 1 and len(columns["fake"]) == 1
     assert metrics["eval/contrast_structure"] > 0.99

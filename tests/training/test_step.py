@@ -17,11 +17,12 @@ SGD = tuple(
     for player in ("generator", "discriminator")
     for change in ("name=sgd", "options={}", "learning_rate=0.05")
 )
+ONE_WAY = ("losses.adversarial.form=hinge", "losses.structure=5", "losses.structure.floor=0.75", "ema_decay=0.98")
 FORWARD = "forward"
 # Even smaller than small: these tests compile much and run little.
 _RESNET = ("generator.blocks=0", "generator.scales=1", "discriminator.layers=1")
 TINY = {
-    "quickstart": _RESNET,
+    "style_image": _RESNET,
     "cyclegan": _RESNET,
     "pix2pix": ("generator.depth=2", "discriminator.layers=1"),
 }
@@ -42,8 +43,8 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def one_way():
-    """The quickstart with SGD, compiled."""
-    return _made("quickstart", *SGD)
+    """A hinge game and structure below a floor, with SGD, compiled."""
+    return _made("style_image", *ONE_WAY, *SGD)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def test_nothing_finite_hides(one_way, pictures):
 
 def test_steps_in_one_dispatch_are_the_same_steps(one_way, pictures):
     _, across = one_way
-    _, repeated = _made("quickstart", *SGD, repeats=2)
+    _, repeated = _made("style_image", *ONE_WAY, *SGD, repeats=2)
     batches = [pictures, {key: value[:, ::-1].copy() for key, value in pictures.items()}]
     now, said = across.create(0), []
     for batch in batches:
