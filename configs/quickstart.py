@@ -28,9 +28,9 @@ def get_config() -> config.Config:
         losses={
             "adversarial": config.loss(1.0, form="hinge"),
             "identity": config.loss(1.0),
-            "structure": config.loss(5.0, term="quality", metric="contrast_structure", pair="fake_source", floor=0.65),
+            "structure": config.loss(5.0, term="quality", metric="contrast_structure", pair="fake_source", floor=0.7),
         },
-        generator_optimizer=config.Optimizer(learning_rate=4e-4, schedule="cosine"),
-        discriminator_optimizer=config.Optimizer(learning_rate=4e-4),
-        ema_decay=0.99,
+        generator_optimizer=config.Optimizer(learning_rate=3e-4, schedule="cosine"),
+        discriminator_optimizer=config.Optimizer(learning_rate=3e-4),
+        ema_decay=0.995,
     )

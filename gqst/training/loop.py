@@ -135,7 +135,12 @@ class _Run:
         self.on_round = on_round
         self.best = best
         split = dataset.validation or dataset.train
-        held_out, _ = pipeline.held_out(split, cfg, max(cfg.samples, _ROUND_PICTURES))
+        count = max(cfg.samples, _ROUND_PICTURES)
+        held_out, _ = pipeline.held_out(split, cfg, count)
+        if not dataset.paired and split is not dataset.train:
+            # The style is all of the domain, not the few held-out targets; only sources have to be unseen.
+            seen, _ = pipeline.held_out(dataset.train, cfg, count)
+            held_out["target"] = np.concatenate([held_out["target"], seen["target"]])
         self.round = round.Round(
             recipe,
             held_out,
