@@ -17,10 +17,9 @@ from gqst import types
 from gqst.training import checkpoint, state
 from tests import conftest
 
-# Orbax drops its other reads when one of them fails; Python tells of coroutines that were never finished.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <coroutine object _read:pytest.PytestUnraisableExceptionWarning"
-)
+# When one read of a damaged checkpoint fails, Orbax drops the others: their coroutines are never finished, and
+# TensorStore answers to an event loop that is closed. Python tells of both, now and then.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 LEVEL_0 = {"xla_backend_optimization_level": 0}
 
 
