@@ -116,6 +116,8 @@ def build(losses: Mapping[str, config.Loss], *, paired: bool) -> Objective:
     """
     bound: list[Bound] = []
     for label, entry in losses.items():
+        if label in ("generator", "discriminator"):
+            raise types.InputError(f"loss label {label!r} is the name of a player's total: choose another")
         if not entry.on:
             TERMS.check(_choice(label, entry))
             continue

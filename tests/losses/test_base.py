@@ -149,3 +149,9 @@ def test_narrow_values_are_averaged_wide(context):
     ones = jnp.ones((1, 300, 1), jnp.bfloat16)
     assert base.mean_per_picture(ones).dtype == jnp.float32
     assert base.mean_per_picture(ones)[0] == 1.0
+
+
+@pytest.mark.parametrize("label", ["generator", "discriminator"])
+def test_a_label_is_not_that_of_a_total(label):
+    with pytest.raises(types.InputError, match="is the name of a player's total"):
+        base.build({label: config.loss(1.0, term="total_variation")}, paired=False)
