@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import resource
 import shutil
 import signal
 import subprocess
@@ -228,16 +227,22 @@ def test_no_space_is_found_before_training(refused, monkeypatch):
     assert "no space for checkpoints in" in refused("--config", "style_image", *changes)
 
 
+# Training where no file may pass 100 kB, as if the disk were full there.
+_LIMITED = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+runpy.run_module("gqst.train", run_name="__main__", alter_sys=True)
+"""
+
+
 @pytest.mark.slow
 def test_a_disk_that_fills_up_is_one_sentence(environment, tmp_path):
     process = subprocess.run(
-        [sys.executable, "-m", "gqst.train", *_arguments(tmp_path / "run", "steps=20")],
+        [sys.executable, "-c", _LIMITED, *_arguments(tmp_path / "run", "steps=20")],
         env={**environment, "JAX_COMPILATION_CACHE_DIR": ""},
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        # No file may pass 100 kB, as if the disk were full there.
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
     )
     assert process.returncode == 2, process.stderr
     assert "Traceback" not in process.stderr
