@@ -91,6 +91,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def to_bytes(picture: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture in [0, 1] in 8 bit, rounded to the nearest."""
+    return np.round(np.clip(picture, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
 def load_size(preprocess: config.Preprocess, image_size: int) -> int:
     """The size in pixels that `preprocess.resize` brings a picture to before the crop."""
     return preprocess.load_size or round(image_size * _PUBLISHED_RATIO)

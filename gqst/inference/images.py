@@ -55,7 +55,7 @@ def write(path: pathlib.Path, picture: Picture) -> None:
 
     JPEG has no transparency: the picture then stays over white.
     """
-    image = Image.fromarray(np.round(np.clip(picture.rgb, 0.0, 1.0) * 255.0).astype(np.uint8))
+    image = Image.fromarray(transforms.to_bytes(picture.rgb))
     kind = FORMATS[path.suffix.lower()]
     if picture.alpha is not None and kind != "JPEG":
         image.putalpha(picture.alpha)

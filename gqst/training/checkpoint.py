@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -221,21 +221,16 @@ class _Retention:
         ]
 
 
-class _saying:
+@contextlib.contextmanager
+def _saying(sentence: str) -> Iterator[None]:
     """Turns whatever goes wrong inside into an InputError of one sentence."""
-
-    def __init__(self, sentence: str):
-        self._sentence = sentence
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception):
-            raise types.InputError(
-                f"{self._sentence}: {_first_line(error)}; earlier checkpoints are untouched: free space or "
-                "choose another --workdir"
-            ) from error
+    try:
+        yield
+    except Exception as error:  # whatever the storage layer raises
+        raise types.InputError(
+            f"{sentence}: {_first_line(error)}; earlier checkpoints are untouched: free space or "
+            "choose another --workdir"
+        ) from error
 
 
 def _best(manager: Any, newest_first: Sequence[int]) -> int | None:

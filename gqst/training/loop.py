@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import logging
 import pathlib
 import signal
 import threading
@@ -17,8 +16,6 @@ from gqst import config, types
 from gqst.data import pipeline, sources
 from gqst.quality import selection
 from gqst.training import checkpoint, parallel, progress, round, state, summary, writer
-
-_log = logging.getLogger("gqst")
 
 OnRound = Callable[[int, Mapping[str, Any], pathlib.Path], None]
 
@@ -206,7 +203,7 @@ class _Run:
         """Runs a round; whether it is the best so far."""
         started = time.monotonic()
         metrics, standing, columns = self.round(self.across.single(now).ema, done)
-        metrics["eval/seconds"] = round_seconds(time.monotonic() - started)
+        metrics["eval/seconds"] = float(f"{time.monotonic() - started:.3f}")
         path = self.out.samples(done, writer.grid(columns))
         best = done > 0 and standing.beats(self.best)
         if best:
@@ -288,11 +285,6 @@ def local_devices(count: int | None) -> list[jax.Device]:
     if not 1 <= count <= len(there):
         raise types.InputError(f"--devices {count}: there are {len(there)} here")
     return there[:count]
-
-
-def round_seconds(seconds: float) -> float:
-    """Seconds as they are logged, to the millisecond."""
-    return float(f"{seconds:.3f}")
 
 
 def _like(x: jax.Array) -> jax.ShapeDtypeStruct:

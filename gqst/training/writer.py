@@ -11,6 +11,8 @@ import tensorboardX
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from gqst.data import transforms
+
 _GAP = 4
 _SMALLEST_CELL = 128
 
@@ -67,14 +69,9 @@ def grid(columns: Mapping[str, Float[np.ndarray, "n h w 3"]]) -> UInt8[np.ndarra
         left = _GAP + column * (cell[0] + _GAP)
         draw.text((left, 2), name, fill="black", font=font)
         for row, picture in enumerate(pictures):
-            tile = Image.fromarray(to_bytes(picture)).resize(cell, Image.Resampling.NEAREST)
+            tile = Image.fromarray(transforms.to_bytes(picture)).resize(cell, Image.Resampling.NEAREST)
             sheet.paste(tile, (left, title + row * (cell[1] + _GAP)))
     return np.asarray(sheet)
-
-
-def to_bytes(picture: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture in [0, 1] in 8 bit, rounded to the nearest."""
-    return np.round(np.clip(picture, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def write_png(path: pathlib.Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:

@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 import textwrap
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ class GqstTestPictures(tfds.core.GeneratorBasedBuilder):
     # TFDS looks for the code's package, and fails where that has no __init__.py, as that of tests.
     __module__ = "test_tfds"
     VERSION = tfds.core.Version("1.0.0")
-    pictures: list = []
+    pictures: ClassVar[list] = []
 
     def _info(self):
         features = {

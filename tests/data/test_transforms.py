@@ -124,9 +124,9 @@ def test_what_cannot_be_read(tmp_path, pictures):
             transforms.decode(tmp_path / name)
         assert caught.value.name == str(tmp_path / name)
         assert caught.value.reason and "\n" not in caught.value.reason
-    with pytest.raises(transforms.UnreadableError, match="text.jpg: it is not a picture"):
+    with pytest.raises(transforms.UnreadableError, match=r"text\.jpg: it is not a picture"):
         transforms.decode(tmp_path / "text.jpg")
-    with pytest.raises(transforms.UnreadableError, match="gone.jpg: there is no such file"):
+    with pytest.raises(transforms.UnreadableError, match=r"gone\.jpg: there is no such file"):
         transforms.decode(tmp_path / "gone.jpg")
 
 

@@ -132,7 +132,7 @@ def test_best_last_and_a_step(workdir):
     assert gqst.load_generator(workdir).step == best
     assert gqst.load_generator(workdir, which="last").step == 2
     assert gqst.load_generator(workdir, which=1).step == 1
-    with pytest.raises(types.InputError, match="no checkpoint 7 in .*; there are: 1, 2"):
+    with pytest.raises(types.InputError, match=r"no checkpoint 7 in .*; there are: 1, 2"):
         gqst.load_generator(workdir, which=7)
     with pytest.raises(types.InputError, match="has no direction 'backward'; it has: forward"):
         gqst.load_generator(workdir, direction="backward")

@@ -1,6 +1,7 @@
 """Generators: sizes, ranges, dtypes, the published counts."""
 
 import inspect
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ def test_resnet_has_the_published_number_of_parameters():
 def test_unet_has_the_layers_of_the_paper():
     """The paper's C64-...-C512 table, with 3x3 in place of 4x4 kernels on the way up."""
     down = [3, 64, 128, 256, 512, 512, 512, 512, 512]
-    table = [(4, i, o) for i, o in zip(down, down[1:], strict=False)]
+    table = [(4, i, o) for i, o in itertools.pairwise(down)]
     up = [(512, 512), (1024, 512), (1024, 512), (1024, 512), (1024, 256), (512, 128), (256, 64), (128, 3)]
     table += [(3, i, o) for i, o in up]
     module = base.GENERATORS.build(config.choice("unet"), dtype=jnp.float32)

@@ -324,5 +324,5 @@ def test_averages_that_there_are_not(run, tmp_path):
         _load(tmp_path, "last")
     for step in (10, 20, 30):
         _flip(run / "checkpoints" / str(step) / "ema")
-    with pytest.raises(types.InputError, match="no checkpoint in .* can be read"):
+    with pytest.raises(types.InputError, match=r"no checkpoint in .* can be read"):
         _load(run, "last")

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
+from gqst.data import transforms
 from gqst.training import writer
 
 
@@ -94,7 +95,7 @@ def test_large_pictures_keep_their_size():
 
 def test_bytes_are_rounded_and_clipped():
     values = np.array([-0.5, 0.0, 0.49 / 255, 0.51 / 255, 254.6 / 255, 1.0, 7.0]).reshape(1, 7, 1)
-    np.testing.assert_array_equal(writer.to_bytes(values).ravel(), [0, 0, 0, 1, 255, 255, 255])
+    np.testing.assert_array_equal(transforms.to_bytes(values).ravel(), [0, 0, 0, 1, 255, 255, 255])
 
 
 def test_pictures_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
