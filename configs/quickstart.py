@@ -22,15 +22,17 @@ def get_config() -> config.Config:
         # Crops of whole scenes and of details, so that a picture of any size looks familiar.
         preprocess=config.Preprocess(load_size=96, random_scale=(0.8, 4.0)),
         validation=2,
-        generator=config.choice("resnet", filters=16, blocks=3, start_at_identity=True),
+        # Without a norm a picture of any size is treated as the crops were, and there are no blots of light.
+        generator=config.choice("resnet", filters=16, blocks=3, norm="none", start_at_identity=True),
         # Small patches at three sizes judge colours and strokes, not whether it is a landscape.
         discriminator=config.choice("multiscale", scales=3, filters=32, layers=1, norm="none", spectral_norm=True),
         losses={
-            "adversarial": config.loss(1.0, form="hinge"),
+            "adversarial": config.loss(1.5, form="hinge"),
             "identity": config.loss(1.0),
+            "style": config.loss(0.1, distance="l2", layers=("relu1_1", "relu2_1", "relu3_1")),
             "structure": config.loss(5.0, term="quality", metric="contrast_structure", pair="fake_source", floor=0.7),
         },
-        generator_optimizer=config.Optimizer(learning_rate=3e-4, schedule="cosine"),
-        discriminator_optimizer=config.Optimizer(learning_rate=3e-4),
+        generator_optimizer=config.Optimizer(learning_rate=5e-4, schedule="cosine", warmup_steps=50),
+        discriminator_optimizer=config.Optimizer(learning_rate=5e-4),
         ema_decay=0.995,
     )

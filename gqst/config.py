@@ -134,6 +134,10 @@ class Config:
       preprocess: how pictures become training crops.
       validation: pictures held off the training split for the rounds: a count, or a fraction below 1.
       samples: pictures in a sample grid.
+      round_pictures: held-out pictures that a round measures, at most.
+      metrics: what a round measures on frozen networks, besides the metrics of pixels: `kid` of the fakes
+        against the style domain on EfficientNet-Lite0, where there are 10 pictures of each, `lpips` (AlexNet)
+        and `content_retention` (VGG-16) of fakes against their sources.
       generator: the network that makes fakes.
       discriminator: the network that tells fakes from targets.
       conditional: whether the discriminator sees the source beside the picture, D(x, .); paired data only.
@@ -142,6 +146,8 @@ class Config:
       ema_decay: of the running average of the generator's parameters that evaluation and stylising use.
       pool_size: past fakes that the discriminator is shown at random; 0 has no pool.
       compute_dtype: of activations; parameters, losses and metrics are float32.
+      weights: files of feature networks' weights by network, in torchvision's names and layout
+        (.safetensors or .npz), as in {"vgg19": "vgg19.safetensors"}; others come with gqst.
       keep_checkpoints: newest checkpoints that are kept.
       keep_every: checkpoints at multiples of it are kept for good; None keeps none besides.
     """
@@ -158,6 +164,8 @@ class Config:
     preprocess: Preprocess = Preprocess()
     validation: Fraction | pydantic.NonNegativeInt = 0.05
     samples: pydantic.PositiveInt = 4
+    round_pictures: pydantic.PositiveInt = 64
+    metrics: tuple[Literal["kid", "lpips", "content_retention"], ...] = ("kid", "lpips", "content_retention")
     generator: Choice = Choice(name="resnet")
     discriminator: Choice = Choice(name="patch")
     conditional: bool = False
@@ -173,6 +181,7 @@ class Config:
     ema_decay: Fraction = 0.999
     pool_size: pydantic.NonNegativeInt = 0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
     keep_checkpoints: pydantic.PositiveInt = 3
     keep_every: pydantic.PositiveInt | None = None
 
@@ -378,8 +387,8 @@ def _assign_plain(tree: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(node.get(part), dict):
             raise _unknown(key, node)
         node = node[part]
-    # The options of an optimiser are its own: any key may be new there.
-    if last not in node and path[-1:] != ["options"]:
+    # The options of an optimiser are its own: any key may be new there; so may a network's weights.
+    if last not in node and path[-1:] not in (["options"], ["weights"]):
         raise _unknown(key, node)
     node[last] = value
 

@@ -11,7 +11,7 @@ import pydantic
 
 from gqst import config, types
 
-_LINEN_FIELDS = ("parent", "name")  # every linen module has them; no config sets them
+_LINEN_FIELDS = ("parent", "name", "axis_name")  # of linen modules; no config sets them
 
 
 class Registry:

@@ -32,6 +32,7 @@ SMALL = (
     "checkpoint_every=20",
     "round_every=20",
     "log_every=5",
+    "metrics=()",
 )
 SMALL_RESNET = (*SMALL, "generator.blocks=1")
 

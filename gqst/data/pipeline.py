@@ -133,7 +133,7 @@ def make_iterator(
 
     def example(position: int, rng: np.random.Generator) -> types.Batch:
         prepared = [loader.nearest(order[position]) for loader, order in zip(loaders, shuffled, strict=True)]
-        return _crops(prepared, cfg, rng)
+        return _crops(prepared, cfg, split.degrade, rng)
 
     # Batches first, then every process its own: the batches of one step lie side by side.
     examples = grain.MapDataset.range(_POSITIONS).random_map(example, seed=int(crops.generate_state(1)[0]))
@@ -170,6 +170,9 @@ def held_out(
     columns = [column for domain in found for column in zip(*domain.values(), strict=True)]
     names = [list(domain) for domain in found]
     source, target = (np.stack([transforms.crop(pixels, cfg.image_size) for pixels in column]) for column in columns)
+    if split.degrade is not None:
+        # Damaged once and for all, so that rounds compare.
+        source = np.stack([split.degrade(x, np.random.default_rng((cfg.seed, i))) for i, x in enumerate(source)])
     return {"source": source, "target": target}, {"source": names[0], "target": names[-1]}
 
 
@@ -185,7 +188,12 @@ def _loaders(
     return [loading.Loader(group, cfg.preprocess, cfg.image_size, scale=scale, cache=cache) for group in groups]
 
 
-def _crops(prepared: Sequence[loading.Prepared], cfg: config.Config, rng: np.random.Generator) -> types.Batch:
+def _crops(
+    prepared: Sequence[loading.Prepared],
+    cfg: config.Config,
+    degrade: base.Degradation | None,
+    rng: np.random.Generator,
+) -> types.Batch:
     """One example: a draw for each group of pictures that belong together."""
     scale = cfg.preprocess.random_scale[1]
     cut = []
@@ -193,4 +201,6 @@ def _crops(prepared: Sequence[loading.Prepared], cfg: config.Config, rng: np.ran
         drawn = transforms.draw(rng, cfg.preprocess)
         cut += [transforms.crop(pixels, cfg.image_size, drawn, scale=scale) for pixels in group]
     source, target = cut
+    if degrade is not None:
+        source = degrade(source, rng)
     return {"source": source, "target": target}

@@ -20,17 +20,17 @@ class Generator:
     Attributes:
       config: of the run.
       step: of the checkpoint.
-      params: of the generator.
+      variables: of the generator, parameters and norm's averages.
     """
 
-    def __init__(self, cfg: config.Config, params: Any, step: int):
-        """Makes a function of a config and its trained parameters."""
+    def __init__(self, cfg: config.Config, variables: Any, step: int):
+        """Makes a function of a config and its trained variables."""
         self.config = cfg
         self.step = step
-        self.params = params
+        self.variables = variables
         module = models.build_generator(cfg)
         self._apply = jax.jit(
-            lambda p, x: module.apply({"params": p}, x),
+            lambda variables, x: module.apply(variables, x),
             compiler_options=parallel.compile_level(1, jax.local_devices()),
         )
 
@@ -46,7 +46,7 @@ class Generator:
         if x.ndim not in (3, 4) or x.shape[-1] != 3:
             raise ValueError(f"pictures must be f32[h w 3] or f32[b h w 3], got shape {x.shape}")
         batch = x if x.ndim == 4 else x[None]
-        out = np.asarray(self._apply(self.params, jnp.asarray(batch)))
+        out = np.asarray(self._apply(self.variables, jnp.asarray(batch)))
         return out if x.ndim == 4 else out[0]
 
 
@@ -71,7 +71,7 @@ def load_generator(
     cfg = config.from_json(path.read_text(encoding="utf-8"), origin=str(path))
     module = models.build_generator(cfg)
     size = cfg.image_size
-    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
     trained = state.directions(losses.build(cfg.losses, paired=True))

@@ -3,16 +3,32 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from flax import struct
 
 from gqst import config, registry, types
 
 Player = Literal["generator", "discriminator"]
-Need = Literal["cycled", "identity", "logits", "paired"]
+Need = Literal["cycled", "identity", "logits", "activations", "paired"]
+Picture = Literal["source", "target", "fake", "identity"]
+
+
+class Want(NamedTuple):
+    """Activations of a frozen feature network that a generator's term looks at.
+
+    Attributes:
+      network: its name in the registry of feature networks.
+      picture: of what.
+      layers: names of its layers.
+    """
+
+    network: str
+    picture: Picture
+    layers: tuple[str, ...]
 
 
 class Logits(struct.PyTreeNode):
@@ -27,6 +43,18 @@ class Logits(struct.PyTreeNode):
     real: tuple[jax.Array, ...] | None = None
 
 
+class Activations(struct.PyTreeNode):
+    """The discriminator's inner activations, f32[b h' w' c], for each scale and layer.
+
+    Attributes:
+      fake: of the fakes; the gradient goes through them to the generator.
+      real: of the targets.
+    """
+
+    fake: tuple[tuple[jax.Array, ...], ...]
+    real: tuple[tuple[jax.Array, ...], ...]
+
+
 class Context(struct.PyTreeNode):
     """What a term may look at, for one direction of translation; pictures are f32[b h w c] in [0, 1].
 
@@ -38,6 +66,11 @@ class Context(struct.PyTreeNode):
       cycled: G'(G(source)); there if a term needs "cycled".
       identity: G(target); there if a term needs "identity".
       logits: there if a term needs "logits", and in every discriminator's term.
+      activations: there if a term needs "activations".
+      features: f32[b h' w' c] by network, picture and layer, as far as terms want them.
+      frozen: the parameters of the feature networks, by name.
+      encoded: f32[b h' w' c] by picture and layer of the generator's own encoder, as far as terms want them.
+      heads: the parameters of the terms that are trained with the generator, by label.
       score: the discriminator as a function of pictures; only in a discriminator's term.
     """
 
@@ -48,6 +81,11 @@ class Context(struct.PyTreeNode):
     cycled: jax.Array | None = None
     identity: jax.Array | None = None
     logits: Logits | None = None
+    activations: Activations | None = None
+    features: Mapping[str, Mapping[str, Mapping[str, jax.Array]]] = struct.field(default_factory=dict)
+    frozen: Mapping[str, Any] = struct.field(default_factory=dict)
+    encoded: Mapping[str, Mapping[str, jax.Array]] = struct.field(default_factory=dict)
+    heads: Mapping[str, Any] = struct.field(default_factory=dict)
     score: Callable[[jax.Array], tuple[jax.Array, ...]] | None = struct.field(pytree_node=False, default=None)
 
 
@@ -59,6 +97,9 @@ def term(
     name: str,
     *,
     needs: tuple[Need, ...] | Callable[..., tuple[Need, ...]] = (),
+    wants: Callable[..., tuple[Want, ...]] | None = None,
+    encodes: Callable[..., tuple[tuple[Picture, ...], tuple[str, ...]]] | None = None,
+    head: Callable[..., nn.Module] | None = None,
     player: Player = "generator",
     opponent: Callable[..., jax.Array] | None = None,
     steered: bool = False,
@@ -68,6 +109,11 @@ def term(
     Args:
       name: what a config calls it.
       needs: what the step has to compute for it, or a function of its options that says so.
+      wants: a function of its options that says which features it looks at.
+      encodes: a function of its options that says which pictures the generator's encoder has to see for it, and
+        which of its layers; no layers are those that the generator names itself.
+      head: a function of its options that makes a linen module, trained with the generator. The term is then
+        called with it as a second argument.
       player: whose loss it is part of.
       opponent: the discriminator's term that goes with a generator's, with the same options.
       steered: whether a multiplier in the train state scales its weight, so that quality can steer it.
@@ -75,7 +121,9 @@ def term(
 
     def add(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         TERMS.register(name)(function)
-        vars(function).update(needs=needs, player=player, opponent=opponent, steered=steered)
+        vars(function).update(
+            needs=needs, wants=wants, encodes=encodes, head=head, player=player, opponent=opponent, steered=steered
+        )
         return function
 
     return add
@@ -87,21 +135,33 @@ class Bound:
 
     Attributes:
       label: its key in `Config.losses`.
-      function: Context -> f32[b].
+      function: Context -> f32[b], or with the head as a second argument.
       weight: of the config.
       player: whose loss it is part of.
       needs: what the step has to compute for it.
+      wants: the features that it looks at.
+      encodes: pictures and layers of the generator's encoder that it looks at.
+      head: the module that is trained with the generator for it.
       steered: whether a multiplier scales its weight.
       options: of the config.
     """
 
     label: str
-    function: Callable[[Context], jax.Array]
+    function: Callable[..., jax.Array]
     weight: config.Weight
     player: Player
     needs: frozenset[str]
+    wants: tuple[Want, ...]
+    encodes: tuple[tuple[Picture, ...], tuple[str, ...]] | None
+    head: nn.Module | None
     steered: bool
     options: Mapping[str, Any]
+
+    def __call__(self, context: Context) -> jax.Array:
+        """The term's value of each picture, f32[b]."""
+        if self.head is None:
+            return self.function(context)
+        return self.function(context, functools.partial(self.head.apply, {"params": context.heads[self.label]}))
 
 
 Objective = tuple[Bound, ...]
@@ -128,12 +188,24 @@ def build(losses: Mapping[str, config.Loss], *, paired: bool) -> Objective:
         raise types.InputError(
             "losses has a term for the discriminator but none by which the generator hears of it: add `adversarial`"
         )
+    if needs(bound, "activations") and not needs(bound, "logits"):
+        raise types.InputError(
+            "losses has discriminator_perceptual but nothing that trains the discriminator: add `adversarial`"
+        )
     return tuple(bound)
 
 
 def needs(objective: Sequence[Bound], need: Need) -> bool:
     """Whether a generator's term needs it."""
     return any(need in b.needs for b in objective if b.player == "generator")
+
+
+def wants(objective: Sequence[Bound]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """All features that the terms look at: names of layers by network and picture."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for want in (want for entry in objective for want in entry.wants):
+        found.setdefault(want.network, {}).setdefault(want.picture, set()).update(want.layers)
+    return {n: {p: tuple(sorted(layers)) for p, layers in pictures.items()} for n, pictures in found.items()}
 
 
 def steered(objective: Sequence[Bound]) -> tuple[str, ...]:
@@ -155,7 +227,7 @@ def total(
     for entry in objective:
         if entry.player != player:
             continue
-        mean = jnp.mean(entry.function(context).astype(jnp.float32))
+        mean = jnp.mean(entry(context).astype(jnp.float32))
         weight = schedule(entry.weight, step)
         if entry.steered:
             weight = weight * multipliers[entry.label]
@@ -198,11 +270,14 @@ def _bind(label: str, entry: config.Loss, *, paired: bool) -> list[Bound]:
             weight=entry.weight,
             player=function.player,
             needs=frozenset(wanted),
+            wants=() if function.wants is None else function.wants(**chosen.options),
+            encodes=None if function.encodes is None else function.encodes(**chosen.options),
+            head=None if function.head is None else function.head(**chosen.options),
             steered=function.steered,
             options=chosen.options,
         )
     ]
     if function.opponent is not None:
         against = functools.partial(function.opponent, **chosen.options)
-        made.append(dataclasses.replace(made[0], function=against, player="discriminator", steered=False))
+        made.append(dataclasses.replace(made[0], function=against, player="discriminator", wants=(), steered=False))
     return made

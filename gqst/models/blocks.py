@@ -9,11 +9,14 @@ from jaxtyping import Array, Float
 
 from gqst.models import convolutions
 
-Norm = Literal["instance", "none"]
+Norm = Literal["instance", "batch", "group", "none"]
 Padding = Literal["reflect", "zero", "edge"]
 
 _PAD_MODES = {"reflect": "reflect", "zero": "constant", "edge": "edge"}
 INIT = nn.initializers.normal(0.02)  # of CycleGAN and pix2pix
+
+
+_GROUPS = 32  # of Wu and He 2018
 
 
 class Conv(nn.Module, kw_only=True):
@@ -72,25 +75,55 @@ class UpConv(nn.Module, kw_only=True):
         return x + bias.astype(self.dtype)[None, None, None]
 
 
+class Normalize(nn.Module, kw_only=True):
+    """A norm of activations, computed in float32.
+
+    Attributes:
+      kind: `instance`, per picture and channel, without learnt scale and shift (Ulyanov et al. 2016); `batch`,
+        per channel over all pictures of all devices, with running averages for evaluation (Ioffe and Szegedy
+        2015); `group`, per picture and group of channels (Wu and He 2018), at most 32 groups; or `none`.
+      axis_name: of pmap, for `batch`; in the global view the batch is all pictures already.
+    """
+
+    kind: Norm
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b h w c"]:
+        """The normalised activations; `train` takes `batch`'s statistics from `x` itself."""
+        wide = x.astype(jnp.float32)
+        if self.kind == "instance":
+            centred = wide - jnp.mean(wide, axis=(1, 2), keepdims=True)
+            variance = jnp.mean(centred**2, axis=(1, 2), keepdims=True)
+            return (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
+        if self.kind == "batch":
+            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)
+            return norm(wide).astype(x.dtype)
+        if self.kind == "group":
+            groups = max(n for n in range(1, _GROUPS + 1) if x.shape[-1] % n == 0)
+            return nn.GroupNorm(num_groups=groups, epsilon=1e-5)(wide).astype(x.dtype)
+        return x
+
+
+def judging_conv(
+    x: Float[Array, "b h w c"],
+    features: int,
+    size: int,
+    stride: int,
+    spectral_norm: bool,
+    update_stats: bool,
+    dtype: Any,
+) -> Float[Array, "b h2 w2 f"]:
+    """A discriminator's convolution, zero padded, maybe with spectral norm; to be called in a compact module."""
+    conv = Conv(features=features, size=size, stride=stride, padding="zero", pad=size // 4, dtype=dtype)
+    return nn.SpectralNorm(conv)(x, update_stats=update_stats) if spectral_norm else conv(x)
+
+
 def pad_border(x: Float[Array, "b h w c"], pad: int, padding: Padding) -> Float[Array, "b h2 w2 c"]:
     """The activations with `pad` more pixels on every side."""
     if pad == 0:
         return x
     return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode=_PAD_MODES[padding])
-
-
-def normalize(x: Float[Array, "b h w c"], norm: Norm) -> Float[Array, "b h w c"]:
-    """The activations normalised by the named norm, without learnt scale and shift.
-
-    `instance`: per picture and channel over all positions (Ulyanov et al. 2016), the variance in float32.
-    """
-    if norm == "none":
-        return x
-    wide = x.astype(jnp.float32)
-    mean = jnp.mean(wide, axis=(1, 2), keepdims=True)
-    centred = wide - mean
-    variance = jnp.mean(centred**2, axis=(1, 2), keepdims=True)
-    return (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
 
 
 def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "b h2 w2 c"]:

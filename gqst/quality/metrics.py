@@ -4,7 +4,7 @@ All of it is float32: SSIM in bfloat16 is wrong in its second digit.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import dm_pix as pix
 import jax
@@ -67,10 +67,42 @@ def log_mse(one: Float[Array, "b h w c"], other: Float[Array, "b h w c"], *, flo
     return jnp.log(jnp.maximum(mse, floor))
 
 
+def lpips(
+    one: Sequence[Float[Array, "b h2 w2 c"]],
+    other: Sequence[Float[Array, "b h2 w2 c"]],
+    heads: Sequence[Float[Array, "c"]],
+) -> Float[Array, "b"]:
+    """LPIPS v0.1 (Zhang et al. 2018, equation 1): 0 for equal pictures, larger the less alike they look.
+
+    The gradient is finite where both are equal.
+
+    Args:
+      one: the five activations of AlexNet, of the feature network "alexnet".
+      other: those of the other pictures.
+      heads: its parameters lin1 to lin5.
+    """
+    total = jnp.zeros((len(one[0]),))
+    for first, second, head in zip(one, other, heads, strict=True):
+        gap = (_unit(first) - _unit(second)) ** 2
+        total = total + jnp.mean(jnp.sum(gap * head[None, None, None], axis=-1), axis=(1, 2))
+    return total
+
+
+def content_retention(one: Float[Array, "b h2 w2 c"], other: Float[Array, "b h2 w2 c"]) -> Float[Array, "b"]:
+    """The mean cosine of two pictures' activations of VGG relu3_1, in [0, 1]; 1 is the same content."""
+    return jnp.mean(jnp.sum(_unit(one) * _unit(other), axis=-1), axis=(1, 2))
+
+
 def luma(pictures: Float[Array, "b h w 3"]) -> Float[Array, "b h w 1"]:
     """The brightness of RGB pictures as ITU-R BT.601 weighs it, in [0, 1]."""
     weights = jnp.asarray(_LUMA, jnp.float32)[None, None, None]
     return jnp.sum(_wide(pictures) * weights, axis=-1, keepdims=True)
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    """Activations of unit length over the channels."""
+    x = _wide(x)
+    return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + 1e-10)
 
 
 def _wide(pictures: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ import numpy as np
 from gqst import config, types
 from gqst.data import pipeline, sources
 from gqst.quality import selection
-from gqst.training import checkpoint, parallel, progress, round, state, summary, writer
+from gqst.training import checkpoint, parallel, perception, progress, round, state, summary, writer
 
 OnRound = Callable[[int, Mapping[str, Any], pathlib.Path], None]
 
@@ -132,7 +132,7 @@ class _Run:
         self.on_round = on_round
         self.best = best
         split = dataset.validation or dataset.train
-        count = max(cfg.samples, _ROUND_PICTURES)
+        count = max(cfg.samples, cfg.round_pictures)
         held_out, _ = pipeline.held_out(split, cfg, count)
         if not dataset.paired and split is not dataset.train:
             # The style is all of the domain, not the few held-out targets; only sources have to be unseen.
@@ -144,6 +144,7 @@ class _Run:
             paired=dataset.paired,
             batch_size=cfg.batch_size,
             samples=cfg.samples,
+            frozen=perception.load(cfg.metrics),
         )
 
     def go(
@@ -221,9 +222,6 @@ class _Run:
             "best": self.best.to_dict() if self.best else None,
         }
         self.store.save(self.across.single(now), note)
-
-
-_ROUND_PICTURES = 16
 
 
 class _Asked:

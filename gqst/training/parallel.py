@@ -72,25 +72,27 @@ class _Jit:
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         spec = PartitionSpec(AXIS) if repeats == 1 else PartitionSpec(None, AXIS)
         self._shared_out = NamedSharding(mesh, spec)
+        self._frozen = jax.device_put(recipe.frozen, self._everywhere)
+        self._initial = recipe.initial
         self._create = jax.jit(
             _creator(recipe), out_shardings=self._everywhere, compiler_options=compile_level(0, devices)
         )
         self._step = jax.jit(
             _counted(self, step.build(recipe), repeats),
             donate_argnums=0,
-            in_shardings=(self._everywhere, self._shared_out),
+            in_shardings=(self._everywhere, self._shared_out, self._everywhere),
             out_shardings=(self._everywhere, self._everywhere),
             compiler_options=compile_level(1, devices),
         )
 
     def create(self, seed: int) -> state.TrainState:
-        return self._create(_key(seed))
+        return self._create(_key(seed), self._initial)
 
     def put(self, batch: types.Batch) -> types.Batch:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._shared_out, x), batch)
 
     def step(self, now: state.TrainState, batch: types.Batch) -> tuple[state.TrainState, types.Metrics]:
-        return self._step(now, batch)
+        return self._step(now, batch, self._frozen)
 
     def single(self, now: state.TrainState) -> state.TrainState:
         return now
@@ -104,6 +106,8 @@ class _Pmap:
         self.traces = 0
         self._devices = list(devices)
         self._batch_axis = 0 if repeats == 1 else 1
+        self._frozen = self._stacked([recipe.frozen] * len(self._devices))
+        self._initial = recipe.initial
         self._create = jax.jit(_creator(recipe), compiler_options=compile_level(0, devices))
         self._step = jax.pmap(
             _counted(self, step.build(recipe, axis_name=AXIS), repeats),
@@ -113,7 +117,7 @@ class _Pmap:
         )
 
     def create(self, seed: int) -> state.TrainState:
-        return self.spread(self._create(_key(seed)))
+        return self.spread(self._create(_key(seed), self._initial))
 
     def put(self, batch: types.Batch) -> types.Batch:
         count = len(self._devices)
@@ -122,7 +126,7 @@ class _Pmap:
         return self._stacked(turned)
 
     def step(self, now: state.TrainState, batch: types.Batch) -> tuple[state.TrainState, types.Metrics]:
-        new, metrics = self._step(now, batch)
+        new, metrics = self._step(now, batch, self._frozen)
         return new, jax.tree.map(_first, metrics)
 
     def single(self, now: state.TrainState) -> state.TrainState:
@@ -153,8 +157,8 @@ def compile_level(level: int, devices: Sequence[jax.Device]) -> dict[str, int] |
     return {"xla_backend_optimization_level": level} if devices[0].platform == "cpu" else None
 
 
-def _creator(recipe: state.Recipe) -> Callable[[jax.Array], state.TrainState]:
-    return lambda key: state.create(recipe, key)
+def _creator(recipe: state.Recipe) -> Callable[[jax.Array, Any], state.TrainState]:
+    return lambda key, initial: state.create(recipe, key, initial)
 
 
 def _key(seed: int) -> jax.Array:
@@ -163,9 +167,9 @@ def _key(seed: int) -> jax.Array:
 
 
 def _counted(owner: Any, one: step.Step, repeats: int) -> step.Step:
-    def count_trace(now: state.TrainState, batch: types.Batch) -> Any:
+    def count_trace(now: state.TrainState, batch: types.Batch, frozen: step.Frozen) -> Any:
         owner.traces += 1
-        return (one if repeats == 1 else step.repeat(one))(now, batch)
+        return (one if repeats == 1 else step.repeat(one))(now, batch, frozen)
 
     return count_trace
 

@@ -8,7 +8,10 @@ import numpy as np
 
 from gqst.losses import base as losses
 from gqst.quality import distribution, metrics, selection
-from gqst.training import parallel, state
+from gqst.training import parallel, perception, state
+
+FEWEST = 10
+"""Pictures of each domain below which a kernel distance says nothing."""
 
 
 class Round:
@@ -22,6 +25,7 @@ class Round:
         paired: bool,
         batch_size: int,
         samples: int,
+        frozen: Mapping[str, Any] | None = None,
     ):
         """Makes a round.
 
@@ -31,12 +35,18 @@ class Round:
           paired: whether target i is the truth of source i.
           batch_size: pictures in one call.
           samples: pictures in the grid.
+          frozen: parameters of the feature networks that metrics need, from `perception.load`.
         """
         self._recipe = recipe
         self._held_out = held_out
         self._paired = paired
         self._batch_size = min(batch_size, len(held_out["source"]))
         self._samples = samples
+        self._frozen = dict(frozen or {})
+        self._embed: perception.Embedder | None = None
+        self._style: np.ndarray | None = None
+        if "efficientnet_lite0" in self._frozen and min(map(len, held_out.values())) >= FEWEST:
+            self._embed = perception.Embedder(self._frozen.pop("efficientnet_lite0"))
         self._floors = _floors(recipe.objective)
         self.traces = 0
         self._translate = jax.jit(self._one_batch, compiler_options=parallel.compile_level(1, jax.local_devices()))
@@ -48,7 +58,15 @@ class Round:
         target = self._held_out["target"]
         result["eval/palette_distance"] = distribution.palette_distance(pictures["fake"], target)
         result["eval/pictures"] = len(pictures["fake"])
-        distance = 1.0 - result["eval/ssim"] if self._paired else result["eval/palette_distance"]
+        if self._embed is not None:
+            if self._style is None:
+                self._style = self._embed(target)
+            kid = distribution.kid(self._embed(pictures["fake"]), self._style)
+            result["eval/kid"] = kid.value
+        if self._paired:
+            distance = 1.0 - result["eval/ssim"]
+        else:
+            distance = result.get("eval/kid", result["eval/palette_distance"])
         measured = result["eval/contrast_structure"]
         shortfall = sum(max(floor - measured, 0.0) for floor in self._floors)
         standing = selection.Standing(step=at, style_distance=distance, shortfall=shortfall)
@@ -67,24 +85,29 @@ class Round:
             batch = {"source": self._held_out["source"][rows]}
             if self._paired:
                 batch["target"] = self._held_out["target"][rows]
-            made.append(jax.device_get(self._translate(ema, jax.device_put(batch))))
+            made.append(jax.device_get(self._translate(ema, self._frozen, jax.device_put(batch))))
         pictures, values = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *made)
         return pictures, values
 
-    def _one_batch(self, ema: Any, batch: Mapping[str, jax.Array]) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    def _one_batch(
+        self, ema: Any, frozen: Mapping[str, Any], batch: Mapping[str, jax.Array]
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         self.traces += 1
         source = batch["source"]
         translate: Any = self._recipe.generator.apply
-        fake = translate({"params": ema[state.FORWARD]}, source)
+        fake = translate(ema[state.FORWARD], source)
         pictures = {"fake": fake}
         values = {"contrast_structure": metrics.contrast_structure(fake, source)}
+        values |= perception.compare(frozen, fake, source)
         if self._recipe.cycled:
-            cycled = translate({"params": ema[state.BACKWARD]}, fake)
+            cycled = translate(ema[state.BACKWARD], fake)
             pictures["cycled"] = cycled
             values["ssim_cycled"] = metrics.ssim(cycled, source)
         if self._paired:
-            values["ssim"] = metrics.ssim(fake, batch["target"])
-            values["psnr"] = metrics.psnr(fake, batch["target"])
+            for name, measure in (("ssim", metrics.ssim), ("psnr", metrics.psnr)):
+                values[name] = measure(fake, batch["target"])
+                # What there was to gain: the sources as they came.
+                values[f"{name}_source"] = measure(source, batch["target"])
         return pictures, values
 
 

@@ -13,12 +13,13 @@ from gqst.losses import base as losses
 from gqst.models import base as models
 from gqst.training import pool, state
 
-Step = Callable[[state.TrainState, types.Batch], tuple[state.TrainState, types.Metrics]]
+Frozen = Mapping[str, Any]
+Step = Callable[[state.TrainState, types.Batch, Frozen], tuple[state.TrainState, types.Metrics]]
 Pictures = dict[str, dict[str, jax.Array]]
 
 
 def build(recipe: state.Recipe, *, axis_name: str | None = None) -> Step:
-    """The training step (state, batch) -> (state, metrics) of a recipe.
+    """The training step (state, batch, frozen) -> (state, metrics) of a recipe.
 
     Both players' gradients are taken at the parameters before the step, on the same fakes: what CycleGAN's
     alternating updates come to, and G's forward pass then serves both. In the default global view there are
@@ -28,32 +29,41 @@ def build(recipe: state.Recipe, *, axis_name: str | None = None) -> Step:
       recipe: the static parts.
       axis_name: of pmap, where each device sees its share of the batch.
     """
+    recipe = recipe.over(axis_name)
 
-    def step(now: state.TrainState, batch: types.Batch) -> tuple[state.TrainState, types.Metrics]:
+    def step(now: state.TrainState, batch: types.Batch, frozen: Frozen) -> tuple[state.TrainState, types.Metrics]:
         keys = _picture_keys(jax.random.fold_in(now.key, now.step), batch["source"].shape[0], axis_name)
         views = _views(recipe, batch)
 
         def gen_loss(params: Any) -> tuple[jax.Array, Any]:
-            made = generate(recipe, params, views)
+            made, gen_stats = generate(recipe, params, now.gen.stats, views)
             loss, metrics = jnp.zeros(()), dict[str, jax.Array]()
             for direction in recipe.directions:
+                view, pictures = views[direction], made[direction]
+                logits, activations = _verdict(recipe, now.disc, direction, view, pictures["fake"])
                 context = losses.Context(
-                    source=views[direction]["source"],
-                    target=views[direction]["target"],
-                    fake=made[direction]["fake"],
+                    source=view["source"],
+                    target=view["target"],
+                    fake=pictures["fake"],
                     keys=keys,
-                    cycled=made[direction].get("cycled"),
-                    identity=made[direction].get("identity"),
-                    logits=_generator_logits(recipe, now.disc, direction, views, made),
+                    cycled=pictures.get("cycled"),
+                    identity=pictures.get("identity"),
+                    logits=logits,
+                    activations=activations,
+                    features=_features(recipe, frozen, {**view, **pictures}),
+                    frozen=frozen,
+                    encoded=_encode(recipe, params[direction], now.gen.stats[direction], {**view, **pictures}),
+                    heads=params[state.HEADS][direction] if recipe.heads else {},
                 )
                 loss, metrics = _add(recipe, now, context, "generator", direction, loss, metrics)
-            return loss, (made, metrics)
+            return loss, (made, gen_stats, metrics)
 
         gen_grad = jax.value_and_grad(gen_loss, has_aux=True)
-        (loss_g, (made, metrics)), grads_g = gen_grad(now.gen.params)
+        (loss_g, (made, gen_stats, metrics)), grads_g = gen_grad(now.gen.params)
         metrics["loss/generator"] = loss_g
         metrics["learning_rate/generator"] = recipe.gen_rate(now.step)
         gen, metrics["gradient_norm/generator"] = _update(now.gen, grads_g, recipe.gen_tx, axis_name)
+        gen = gen.replace(stats=gen_stats)
         disc, pools = now.disc, now.pool
         if recipe.adversarial:
             shown, pools = _show(now.pool, made, keys, axis_name)
@@ -89,7 +99,7 @@ def build(recipe: state.Recipe, *, axis_name: str | None = None) -> Step:
             step=now.step + 1,
             gen=gen,
             disc=disc,
-            ema=_average(now.ema, gen.params, recipe.ema_decay, now.step),
+            ema=_average(now.ema, gen, recipe.ema_decay, now.step),
             pool=pools,
         )
         return new, metrics
@@ -100,27 +110,35 @@ def build(recipe: state.Recipe, *, axis_name: str | None = None) -> Step:
 def repeat(step: Step) -> Step:
     """The step over stacked batches, leaves [k, b, ...], in one call; metrics are means over the k steps."""
 
-    def steps(now: state.TrainState, batches: types.Batch) -> tuple[state.TrainState, types.Metrics]:
-        new, metrics = jax.lax.scan(step, now, batches)
+    def steps(now: state.TrainState, batches: types.Batch, frozen: Frozen) -> tuple[state.TrainState, types.Metrics]:
+        new, metrics = jax.lax.scan(lambda held, batch: step(held, batch, frozen), now, batches)
         means = {name: jnp.mean(value) for name, value in metrics.items()}
         return new, means | {"finite": jnp.all(metrics["finite"])}
 
     return steps
 
 
-def generate(recipe: state.Recipe, params: Any, views: Pictures) -> Pictures:
-    """All pictures that the terms need: by direction fake, and identity and cycled if needed."""
+def generate(
+    recipe: state.Recipe, params: Any, stats: Mapping[str, Any], views: Pictures
+) -> tuple[Pictures, dict[str, Any]]:
+    """All pictures that the terms need: by direction fake, and identity and cycled if needed; and the new stats.
+
+    Only the sources go into the stats: they are what the generator will see when it is used.
+    """
     made: Pictures = {}
+    new = {}
     for direction, view in views.items():
-        inputs = [view["source"], view["target"]] if recipe.identity else [view["source"]]
-        names = ("fake", "identity")[: len(inputs)]
-        outputs = _together(recipe.generator, params[direction], inputs)
-        made[direction] = dict(zip(names, outputs, strict=True))
+        own = (recipe.generator.apply, params[direction], stats[direction])
+        fake, new[direction] = _translate(*own, view["source"])
+        made[direction] = {"fake": fake}
+        if recipe.identity:
+            made[direction]["identity"], _ = _translate(*own, view["target"])
     if recipe.cycled:
         for direction in recipe.directions:
-            other = params[_opposite(direction)]
-            made[direction]["cycled"] = _apply(recipe.generator, other, made[direction]["fake"])
-    return made
+            other = _opposite(direction)
+            cycled, _ = _translate(recipe.generator.apply, params[other], stats[other], made[direction]["fake"])
+            made[direction]["cycled"] = cycled
+    return made, new
 
 
 def mean_over_devices(x: Any, axis_name: str | None) -> Any:
@@ -137,19 +155,6 @@ def _views(recipe: state.Recipe, batch: types.Batch) -> Pictures:
 
 def _opposite(direction: str) -> str:
     return state.BACKWARD if direction == state.FORWARD else state.FORWARD
-
-
-def _together(module: Any, params: Any, inputs: list[jax.Array]) -> list[jax.Array]:
-    """One pass over several batches that share the parameters.
-
-    They are interleaved, not concatenated, so that a batch sharded over devices stays where it is.
-    """
-    if len(inputs) == 1:
-        return [_apply(module, params, inputs[0])]
-    batch, *shape = inputs[0].shape
-    joined = jnp.stack(inputs, axis=1).reshape(batch * len(inputs), *shape)
-    outputs = _apply(module, params, joined).reshape(batch, len(inputs), *shape)
-    return [outputs[:, i] for i in range(len(inputs))]
 
 
 def _picture_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Array:
@@ -176,17 +181,49 @@ def _score(judge: Any, pictures: jax.Array) -> tuple[jax.Array, ...]:
     return judge(pictures)[0].logits
 
 
-def _apply(module: Any, params: Any, pictures: jax.Array) -> jax.Array:
-    return module.apply({"params": params}, pictures)
+def _translate(apply: Any, params: Any, stats: Mapping[str, Any], pictures: jax.Array) -> tuple[Any, Any]:
+    """What a generator makes of the pictures, and its stats after them."""
+    # Only a network with averages of its own behaves differently in training.
+    flags = {"train": True} if stats else {}
+    return apply({"params": params, **stats}, pictures, mutable=list(stats), **flags)
 
 
-def _generator_logits(
-    recipe: state.Recipe, disc: state.Player, direction: str, views: Pictures, made: Pictures
-) -> losses.Logits | None:
+def _encode(
+    recipe: state.Recipe, params: Any, stats: Mapping[str, Any], pictures: Mapping[str, jax.Array]
+) -> dict[str, dict[str, jax.Array]]:
+    """The activations of the generator's encoder that terms look at, by picture and layer."""
+    made = {}
+    for name, taps in recipe.encoded.items():
+        apply = functools.partial(recipe.generator.apply, taps=taps)
+        made[name], _ = _translate(apply, params, stats, pictures[name])
+    return made
+
+
+def _verdict(
+    recipe: state.Recipe, disc: state.Player, direction: str, view: Mapping[str, jax.Array], fake: jax.Array
+) -> tuple[losses.Logits | None, losses.Activations | None]:
+    """What the discriminator tells the generator."""
     if not recipe.adversarial:
-        return None
-    judge = _judge(recipe, disc.params[direction], disc.stats[direction], views[direction]["source"])
-    return losses.Logits(fake=judge(made[direction]["fake"])[0].logits)
+        return None, None
+    judge = _judge(recipe, disc.params[direction], disc.stats[direction], view["source"])
+    verdict = judge(fake)[0]
+    activations = None
+    if recipe.activations:
+        activations = losses.Activations(fake=verdict.activations, real=judge(view["target"])[0].activations)
+    return losses.Logits(fake=verdict.logits), activations
+
+
+def _features(
+    recipe: state.Recipe, frozen: Frozen, pictures: Mapping[str, jax.Array]
+) -> dict[str, dict[str, dict[str, jax.Array]]]:
+    """The activations of the frozen networks that terms want, by network, picture and layer."""
+    return {
+        network: {
+            name: recipe.features[network].apply({"params": frozen[network]}, pictures[name], layers=layers)
+            for name, layers in wanted.items()
+        }
+        for network, wanted in recipe.wanted.items()
+    }
 
 
 def _add(
@@ -226,7 +263,8 @@ def _update(
     return player.replace(params=params, opt_state=opt_state), optax.tree.norm(grads)
 
 
-def _average(ema: Any, params: Any, decay: float, step: jax.Array) -> Any:
+def _average(ema: Mapping[str, Any], gen: state.Player, decay: float, step: jax.Array) -> Any:
     """The running average after a step; it forgets faster at first, so that it is not stuck at the start."""
     held = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda old, new: held * old + (1.0 - held) * new, ema, params)
+    variables = {direction: {"params": gen.params[direction], **gen.stats[direction]} for direction in ema}
+    return jax.tree.map(lambda old, new: held * old + (1.0 - held) * new, ema, variables)

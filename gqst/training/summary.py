@@ -1,5 +1,6 @@
 """What a config comes to, before anything is trained."""
 
+import functools
 from typing import Any
 
 import jax
@@ -49,7 +50,7 @@ def trace(cfg: config.Config, recipe: state.Recipe) -> tuple[state.TrainState, A
     now = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0)))
     shape = (cfg.batch_size, cfg.image_size, cfg.image_size, 3)
     picture = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return jax.eval_shape(step.build(recipe), now, {"source": picture, "target": picture})
+    return jax.eval_shape(step.build(recipe), now, {"source": picture, "target": picture}, recipe.frozen)
 
 
 def state_bytes(now: state.TrainState) -> int:
@@ -61,7 +62,8 @@ def _logit_shapes(cfg: config.Config, recipe: state.Recipe, now: state.TrainStat
     channels = 6 if recipe.conditional else 3
     picture = jax.ShapeDtypeStruct((cfg.batch_size, cfg.image_size, cfg.image_size, channels), jnp.float32)
     variables = {"params": now.disc.params[state.FORWARD], **now.disc.stats[state.FORWARD]}
-    verdict = jax.eval_shape(recipe.discriminator.apply, variables, picture)
+    judge = functools.partial(recipe.discriminator.apply, mutable=list(now.disc.stats[state.FORWARD]))
+    verdict, _ = jax.eval_shape(judge, variables, picture)
     return [logits.shape for logits in verdict.logits]
 
 

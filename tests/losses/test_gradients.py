@@ -15,9 +15,10 @@ import pytest
 from gqst import config, types
 from gqst.losses import base
 from gqst.models import base as models
+from gqst.models.features import base as features
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
-SIZE = 16
+SIZE = 32
 # Values of options that are no choice between names, tried besides the defaults.
 MORE = {("quality", "floor"): (None, 0.6)}
 
@@ -27,7 +28,9 @@ def _variants(name: str) -> list[dict[str, typing.Any]]:
     tried = []
     for key, parameter in base.TERMS.options(name).items():
         values = MORE.get((name, key)) or typing.get_args(parameter.annotation)
-        if (name, key) not in MORE and typing.get_origin(parameter.annotation) is not typing.Literal:
+        if parameter.annotation is bool:
+            values = (False, True)
+        elif (name, key) not in MORE and typing.get_origin(parameter.annotation) is not typing.Literal:
             assert parameter.default is not parameter.empty, f"say in MORE what to try for {name}.{key}"
             values = (parameter.default,)
         tried.append([(key, value) for value in values])
@@ -68,7 +71,7 @@ def _cases() -> tuple[np.ndarray, np.ndarray]:
     return np.stack(one), np.stack(other)
 
 
-def _context(one, other, logits=None, score=None) -> base.Context:
+def _context(one, other, logits=None, score=None, **more) -> base.Context:
     keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(len(one)))
     return base.Context(
         source=other,
@@ -79,6 +82,7 @@ def _context(one, other, logits=None, score=None) -> base.Context:
         keys=keys,
         logits=logits,
         score=score,
+        **more,
     )
 
 
@@ -89,7 +93,25 @@ def disc():
     module = models.DISCRIMINATORS.build(chosen, dtype=jnp.bfloat16)
     picture = jnp.zeros((1, SIZE, SIZE, 3))
     variables = jax.jit(module.init, compiler_options=LEVEL_0)(jax.random.key(0), picture)
-    return (lambda variables, pictures: module.apply(variables, pictures).logits), variables
+    return (lambda variables, pictures: module.apply(variables, pictures)), variables
+
+
+@pytest.fixture(scope="module")
+def frozen():
+    """The parameters of the bundled feature networks."""
+    return {name: features.load(name) for name in ("vgg16", "alexnet")}
+
+
+def _see(entry: base.Bound, frozen, one, other):
+    """The features that a term wants of the fakes `one` and of `other`."""
+    found: dict = {}
+    for want in entry.wants:
+        network = features.FEATURES[want.network]()
+        seen = network.apply(
+            {"params": frozen[want.network]}, one if want.picture == "fake" else other, layers=want.layers
+        )
+        found.setdefault(want.network, {})[want.picture] = seen
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -116,12 +138,24 @@ def test_all_terms_are_here():
 
 
 @pytest.mark.parametrize("entry", BOUND["generator"], ids=_name)
-def test_generator_terms(entry, disc, through_networks):
-    score, variables = disc
+def test_generator_terms(entry, disc, frozen, through_networks):
+    judge, variables = disc
+    heads = {entry.label: {}}
+    if entry.head is not None:
+        heads = {"tested": entry.head.init(jax.random.key(0), {"layer": jnp.ones((1, 1, 3))})["params"]}
 
     def loss(one, other):
-        logits = base.Logits(fake=score(variables, one)) if "logits" in entry.needs else None
-        values = entry.function(_context(one, other, logits))
+        logits = base.Logits(fake=judge(variables, one).logits)
+        inner = base.Activations(fake=judge(variables, one).activations, real=judge(variables, other).activations)
+        seen = _see(entry, frozen, one, other)
+        encoded = {
+            p: {"layer": 2.0 * x[:, ::2, ::2]}
+            for p, x in {"fake": one, "identity": one, "source": other, "target": other}.items()
+        }
+        context = _context(
+            one, other, logits, activations=inner, features=seen, frozen=frozen, encoded=encoded, heads=heads
+        )
+        values = entry(context)
         assert values.shape == (len(one),) and values.dtype == jnp.float32
         return jnp.sum(values), values
 
@@ -138,15 +172,17 @@ def test_generator_terms(entry, disc, through_networks):
 
 
 def test_discriminator_terms(disc):
-    score, variables = disc
+    judge, variables = disc
     entries = BOUND["discriminator"]
 
     one, other = _cases()
 
     def loss(params, entry):
-        judge = functools.partial(score, {**variables, "params": params})
-        logits = base.Logits(fake=judge(one), real=judge(other)) if entry.needs else None
-        return jnp.sum(entry.function(_context(one, other, logits, judge)))
+        def score(pictures):
+            return judge({**variables, "params": params}, pictures).logits
+
+        logits = base.Logits(fake=score(one), real=score(other)) if entry.needs else None
+        return jnp.sum(entry(_context(one, other, logits, score)))
 
     @functools.partial(jax.jit, compiler_options=LEVEL_0)
     def gradients(params):

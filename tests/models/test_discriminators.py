@@ -11,7 +11,14 @@ from gqst import config
 from gqst.models import base, blocks
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
-SMALL = {"patch": {"filters": 8, "layers": 2}, "multiscale": {"filters": 8, "layers": 1, "scales": 2}}
+SMALL = {
+    "patch": {"filters": 8, "layers": 2},
+    "multiscale": {"filters": 8, "layers": 1, "scales": 2},
+    "pixel": {"filters": 8},
+    "resnet50": {"filters": 4, "norm": "instance"},
+}
+CONVOLUTIONS = {"patch": 4, "multiscale": 6, "pixel": 3}
+SPECTRAL = [(name, on) for name in SMALL for on in (False, True) if name in CONVOLUTIONS or not on]
 
 
 def _build(name: str, **options):
@@ -89,7 +96,7 @@ def test_scales_judge_the_picture_at_half_size_each():
     np.testing.assert_allclose(verdict.logits[1], alone.logits[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_spectral_norm_leaves_a_largest_singular_value_of_one(name, monkeypatch):
     module, pictures = _build(name, spectral_norm=True), _pictures(32, 32)
     variables = _init(module, pictures)
@@ -114,8 +121,7 @@ def test_spectral_norm_leaves_a_largest_singular_value_of_one(name, monkeypatch)
         return applied
 
     made = jax.jit(kernels, compiler_options=LEVEL_0)(stats)
-    layers = SMALL[name]["layers"] + 2
-    assert len(made) == layers * SMALL[name].get("scales", 1)
+    assert len(made) == CONVOLUTIONS[name]
     for kernel in made:
         largest = np.linalg.svd(np.asarray(kernel).reshape(-1, kernel.shape[-1]), compute_uv=False)[0]
         assert abs(largest - 1.0) < 0.01
@@ -136,11 +142,10 @@ def test_spectral_norm_moves_only_where_asked():
     assert not all(map(np.array_equal, before, jax.tree.leaves(moved["batch_stats"])))
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("spectral_norm", [False, True])
+@pytest.mark.parametrize(("name", "spectral_norm"), SPECTRAL)
 def test_bfloat16_computes_narrow_and_speaks_wide(name, spectral_norm):
-    wide = _build(name, spectral_norm=spectral_norm)
-    module, pictures = wide.clone(dtype=jnp.bfloat16), _pictures(32, 32)
+    wide = _build(name, **({"spectral_norm": True} if spectral_norm else {}))
+    module, pictures = wide.clone(dtype=jnp.bfloat16), _pictures(64, 64)
     variables = _init(module, pictures)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
     narrow, reference = (_run(m, variables, pictures) for m in (module, wide))
@@ -156,3 +161,35 @@ def test_too_small_pictures(name, least, got):
     jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, least, least, 3)))
     with pytest.raises(ValueError, match=f"px a side, got {got}"):
         jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, least - 1, least, 3)))
+
+
+def test_pixel_sees_one_pixel_and_has_the_layers_of_the_paper():
+    """1x1 convolutions C64-C128 and the logit."""
+    module = base.DISCRIMINATORS.build(config.choice("pixel"), dtype=jnp.float32)
+    assert _count(module, 3) == 3 * 64 + 64 + 64 * 128 + 128 + 128 + 1
+    module, pictures = _build("pixel", norm="none"), _pictures(9, 7)[:1]
+    variables = _init(module, pictures)
+    assert module.apply(variables, pictures).logits[0].shape == (1, 9, 7, 1)
+    gradient = jax.grad(lambda x: module.apply(variables, x).logits[0][0, 4, 3, 0])(pictures)
+    assert np.argwhere(np.asarray(gradient).any(axis=(0, 3))).tolist() == [[4, 3]]
+
+
+def test_resnet50_says_one_logit():
+    module = base.DISCRIMINATORS.build(config.choice("resnet50"), dtype=jnp.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
+    assert base.parameter_count(shapes["params"]) == 25_557_032 - 2_049_000 + 2048 + 1
+    module, pictures = _build("resnet50"), _pictures(64, 96)
+    verdict = _run(module, _init(module, pictures), pictures)
+    assert [x.shape for x in verdict.logits] == [(2, 1, 1, 1)]
+    assert [x.shape[1:3] for x in verdict.activations[0]] == [(32, 48), (16, 24), (8, 12), (4, 6), (2, 3)]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_batch_norm_takes_the_batchs_own_statistics(name):
+    """A discriminator is only ever used in training."""
+    module, pictures = _build(name, norm="batch"), _pictures(64, 64)
+    variables = _init(module, pictures)
+    assert set(variables) == {"params", "batch_stats"}
+    judge = jax.jit(lambda x: module.apply(variables, x, mutable=["batch_stats"])[0].logits, compiler_options=LEVEL_0)
+    together, alone = judge(pictures)[0][:1], judge(pictures[:1])[0]
+    assert np.abs(together - alone).max() > 1e-4

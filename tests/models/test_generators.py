@@ -14,7 +14,12 @@ from gqst.training import state, summary
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
-SMALL = {"resnet": {"filters": 8, "blocks": 1}, "unet": {"filters": 8, "depth": 3}}
+SMALL = {
+    "resnet": {"filters": 8, "blocks": 1},
+    "unet": {"filters": 8, "depth": 3},
+    "resnet50": {"filters": 4, "norm": "instance"},
+}
+LEAST = {"resnet": 4, "unet": 8, "resnet50": 32}
 
 
 def _build(name: str, **options):
@@ -22,16 +27,16 @@ def _build(name: str, **options):
 
 
 def _apply(module, pictures):
-    params = _random(module, pictures)
-    return np.asarray(_run(module, params, pictures)), params
+    variables = _random(module, pictures)
+    return np.asarray(_run(module, variables, pictures)), variables
 
 
 def _random(module, pictures):
-    return jax.jit(module.init, compiler_options=LEVEL_0)(jax.random.key(0), pictures)["params"]
+    return jax.jit(module.init, compiler_options=LEVEL_0)(jax.random.key(0), pictures)
 
 
-def _run(module, params, pictures):
-    return jax.jit(module.apply, compiler_options=LEVEL_0)({"params": params}, pictures)
+def _run(module, variables, pictures):
+    return jax.jit(module.apply, compiler_options=LEVEL_0)(variables, pictures)
 
 
 def _pictures(height: int, width: int) -> np.ndarray:
@@ -71,23 +76,49 @@ def test_unet_has_the_layers_of_the_paper():
     assert _count(module, 256) == _layers(table)
 
 
+def test_resnet50_has_the_published_encoder():
+    """torchvision's has 25,557,032 parameters with a classifier of 2048 x 1000 + 1000, and no biases before norms."""
+    module = base.GENERATORS.build(config.choice("resnet50"), dtype=jnp.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
+    assert base.parameter_count(shapes["params"]["encoder"]) == 25_557_032 - 2_049_000
+
+
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("norm", ["instance", "none"])
+def test_taps_are_the_encoders_layers(name):
+    """They come from the same pass, and nothing after the last of them is computed."""
+    module, pictures = _build(name), _pictures(2 * LEAST[name], 2 * LEAST[name])
+    variables = _random(module, pictures)
+    found = jax.jit(lambda v, x: module.apply(v, x, taps=module.taps), compiler_options=LEVEL_0)(variables, pictures)
+    assert set(found) == set(module.taps)
+    assert all(x.shape[0] == 2 and x.ndim == 4 for x in found.values())
+    one = jax.eval_shape(lambda v, x: module.apply(v, x, taps=module.taps[-1:]), variables, pictures)
+    assert {name: x.shape for name, x in one.items()} == {module.taps[-1]: found[module.taps[-1]].shape}
+
+
+def test_resnets_taps_are_those_of_cut():
+    """Layers 0, 4, 8, 12 and 16 of its list: the picture, both halvings, the first and the fifth of nine blocks."""
+    module = base.GENERATORS.build(config.choice("resnet", blocks=9), dtype=jnp.float32)
+    assert module.taps == ("pixels", "down1", "down2", "block1", "block5")
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("norm", ["instance", "batch", "group", "none"])
 def test_any_size_comes_back_in_range(name, norm):
-    pictures = _pictures(17, 26)
+    pictures = _pictures(LEAST[name] + 13, LEAST[name] + 22)
     fake, params = _apply(_build(name, norm=norm), pictures)
     assert fake.shape == pictures.shape and fake.dtype == np.float32
     assert 0.0 <= fake.min() < fake.max() <= 1.0
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
     # Far off inputs and parameters stay in range too.
-    far = jax.tree.map(lambda x: 50.0 * x, params)
+    factor = 1.5 if name == "resnet50" else 50.0  # fifty layers deep
+    far = jax.tree.map(lambda x: factor * x, params)
     wild = np.asarray(_run(_build(name, norm=norm), far, pictures))
     assert np.isfinite(wild).all() and wild.min() >= 0.0 and wild.max() <= 1.0
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_each_picture_is_translated_by_itself(name):
-    module, pictures = _build(name), _pictures(16, 16)
+    module, pictures = _build(name), _pictures(max(16, LEAST[name]), 48)
     both, params = _apply(module, pictures)
     alone = _run(module, params, pictures[1:])
     np.testing.assert_allclose(both[1:], alone, atol=1e-5)
@@ -95,7 +126,7 @@ def test_each_picture_is_translated_by_itself(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_starting_at_identity_gives_the_source_back(name):
-    pictures = _pictures(19, 16)
+    pictures = _pictures(LEAST[name] + 15, LEAST[name])
     pictures[0, :4] = 0.0
     pictures[0, 4:8] = 1.0
     fake, _ = _apply(_build(name, start_at_identity=True), pictures)
@@ -114,7 +145,7 @@ def test_bfloat16_computes_narrow_and_keeps_parameters_wide(name, monkeypatch):
         return real(x, kernel, **options)
 
     monkeypatch.setattr(convolutions, "conv2d", conv2d)
-    pictures = _pictures(16, 16)
+    pictures = _pictures(2 * LEAST[name], 2 * LEAST[name])
     wide = _build(name)
     narrow = wide.clone(dtype=jnp.bfloat16)
     params = _random(narrow, pictures)
@@ -126,7 +157,7 @@ def test_bfloat16_computes_narrow_and_keeps_parameters_wide(name, monkeypatch):
     assert 0.0 < difference.max() < 0.1 and difference.mean() < 0.01
 
 
-@pytest.mark.parametrize(("name", "least"), [("resnet", 4), ("unet", 8)])
+@pytest.mark.parametrize(("name", "least"), LEAST.items())
 def test_too_small_pictures(name, least):
     module = _build(name)
     jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, least, least, 3)))

@@ -61,3 +61,37 @@ def test_a_shift_moves_every_quantile():
     pictures = 0.5 * np.random.default_rng(0).random((1, 16, 16, 3), np.float32)
     shifted = pictures + np.float32([0.0, 0.3, 0.0])
     assert distribution.palette_distance(pictures, shifted) == pytest.approx(0.15, rel=0.03)
+
+
+def test_kid_by_hand():
+    """By the definition, with sums over pairs spelt out."""
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(6, 4)), rng.normal(loc=0.5, size=(9, 4))
+
+    def k(x, y):
+        return (np.dot(x, y) / 4 + 1) ** 3
+
+    within_one = np.mean([k(one[i], one[j]) for i in range(6) for j in range(6) if i != j])
+    within_other = np.mean([k(other[i], other[j]) for i in range(9) for j in range(9) if i != j])
+    across = np.mean([k(x, y) for x in one for y in other])
+    found = distribution.kid(one, other)
+    assert found.value == pytest.approx(1000 * (within_one + within_other - 2 * across), rel=1e-6)
+    assert (found.subsets, found.size) == (1, 6) and math.isnan(found.error)
+
+
+def test_kid_over_subsets():
+    rng = np.random.default_rng(0)
+    one, same = rng.normal(size=(2, 120, 16))
+    far = rng.normal(loc=0.5, size=(90, 16))
+    found, nothing = distribution.kid(one, far), distribution.kid(one, same)
+    assert (found.subsets, found.size) == (100, 50)
+    assert found == distribution.kid(one, far)
+    # Unbiased: equal distributions are 0 but for chance; others agree with the whole sets.
+    assert abs(nothing.value) < 0.1 * found.value
+    assert found.value == pytest.approx(distribution.kid(one, far, size=1000).value, rel=0.05)
+    assert 0 < found.error < 0.1 * found.value
+
+
+def test_kid_needs_two():
+    with pytest.raises(ValueError, match="at least 2 rows a set, got 1 and 5"):
+        distribution.kid(np.zeros((1, 3)), np.zeros((5, 3)))

@@ -17,6 +17,8 @@ CHANGES = (
     "generator.scales=1",
     "discriminator.layers=1",
     "losses.adversarial.form=wgan_gp",
+    "losses.style.weight=0.1",
+    "losses.style.layers=('relu1_1',)",
     "pool_size=4",
     *(
         f"{player}_optimizer.{change}"

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import skimage.metrics
 
+from gqst.models.features import base as features
+from gqst.models.features import efficientnet_lite
 from gqst.quality import distribution
-from gqst.training import round, state
+from gqst.training import perception, round, state
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
@@ -26,7 +28,7 @@ def _make(held_out, name, *changes, paired=False):
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
     made = round.Round(recipe, held_out, paired=paired, batch_size=2, samples=3)
     apply = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)
-    return made, ema, lambda direction, x: np.asarray(apply({"params": ema[direction]}, x))
+    return made, ema, lambda direction, x: np.asarray(apply(ema[direction], x))
 
 
 def _ssim(one, other) -> float:
@@ -97,3 +99,25 @@ def test_fewer_pictures_than_a_batch():
     metrics, _, columns = made(ema, 0)
     assert metrics["eval/pictures"] == 1 and len(columns["fake"]) == 1
     assert metrics["eval/contrast_structure"] > 0.99
+
+
+@pytest.mark.slow  # EfficientNet is compiled
+def test_what_frozen_networks_see(held_out):
+    """KID with ten pictures of each and above; with fewer only the metrics of single pictures."""
+    recipe = state.build_recipe(conftest.small("style_image"), paired=False)
+    ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
+    rng = np.random.default_rng(0)
+    many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}
+    frozen = perception.load(("kid", "lpips", "content_retention"))
+    made = round.Round(recipe, many, paired=False, batch_size=2, samples=3, frozen=frozen)
+    metrics, standing, _ = made(ema, 1)
+    # The generator starts at the source: nothing is changed but the darkest and brightest pixels.
+    assert metrics["eval/lpips"] < 0.01 and 0.99 < metrics["eval/content_retention"] <= 1.0 + 1e-5
+    embed = jax.jit(efficientnet_lite.embed, compiler_options=LEVEL_0)
+    params = features.load("efficientnet_lite0")
+    near = np.clip(many["source"], 0.02, 0.98)
+    expected = distribution.kid(*(np.asarray(embed(params, x)) for x in (near, many["target"])))
+    assert metrics["eval/kid"] == pytest.approx(expected.value, rel=0.01)
+    assert standing.style_distance == metrics["eval/kid"]
+    few, standing, _ = round.Round(recipe, held_out, paired=False, batch_size=2, samples=3, frozen=frozen)(ema, 1)
+    assert "eval/kid" not in few and standing.style_distance == few["eval/palette_distance"]

@@ -3,9 +3,10 @@
 import dataclasses
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import numpy as np
 from PIL import Image
 
 from gqst import registry, types
@@ -46,13 +47,24 @@ class Pictures(Protocol):
         ...
 
 
+Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Two domains; where `paired`, index i of one belongs to index i of the other."""
+    """Two domains; where `paired`, index i of one belongs to index i of the other.
+
+    Attributes:
+      source: the pictures to translate.
+      target: the pictures of the style domain, or the truths.
+      paired: whether they belong together one to one.
+      degrade: what makes the source of a training example from its crop, with random values; None leaves it.
+    """
 
     source: Pictures
     target: Pictures
     paired: bool = False
+    degrade: Degradation | None = None
 
     @property
     def sizes(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ class MultiScale(nn.Module, kw_only=True):
 
     Attributes:
       scales: how many sizes.
-      filters, layers, norm, spectral_norm, dtype: of each, as in `patch`.
+      filters, layers, norm, spectral_norm, dtype, axis_name: of each, as in `patch`.
     """
 
     scales: pydantic.PositiveInt = 3
@@ -26,6 +26,7 @@ class MultiScale(nn.Module, kw_only=True):
     norm: blocks.Norm = "instance"
     spectral_norm: bool = False
     dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, pictures: Float[Array, "b h w c"], *, update_stats: bool = False) -> base.Verdict:
@@ -40,6 +41,7 @@ class MultiScale(nn.Module, kw_only=True):
                 norm=self.norm,
                 spectral_norm=self.spectral_norm,
                 dtype=self.dtype,
+                axis_name=self.axis_name,
             )
             verdicts.append(judge(pictures, update_stats=update_stats))
         return base.Verdict(

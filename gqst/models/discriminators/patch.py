@@ -19,9 +19,10 @@ class Patch(nn.Module, kw_only=True):
       filters: channels of the first layer; they double at each layer, to 8 times that.
       layers: 4x4 convolutions of stride 2; one of stride 1 and the logit follow. A patch has a side of
         16, 34, 70 or 142 px with 1, 2, 3 or 4 layers.
-      norm: `instance` or `none`; the first layer has none.
+      norm: of all layers but the first.
       spectral_norm: whether every kernel is divided by its largest singular value (Miyato et al. 2018).
       dtype: of the computation.
+      axis_name: of pmap, for batch norm.
     """
 
     filters: pydantic.PositiveInt = 64
@@ -29,6 +30,7 @@ class Patch(nn.Module, kw_only=True):
     norm: blocks.Norm = "instance"
     spectral_norm: bool = False
     dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, pictures: Float[Array, "b h w c"], *, update_stats: bool = False) -> base.Verdict:
@@ -47,14 +49,12 @@ class Patch(nn.Module, kw_only=True):
         for layer in range(self.layers + 1):
             features = self.filters * min(2**layer, 8)
             x = self._conv(x, features, stride=2 if layer < self.layers else 1, update_stats=update_stats)
-            x = x if layer == 0 else blocks.normalize(x, self.norm)
+            if layer > 0:
+                x = blocks.Normalize(kind=self.norm, axis_name=self.axis_name)(x, train=True)
             x = nn.leaky_relu(x, 0.2)
             activations.append(x)
         logits = self._conv(x, 1, stride=1, update_stats=update_stats)
         return base.Verdict(logits=(logits.astype(jnp.float32),), activations=(tuple(activations),))
 
     def _conv(self, x: jax.Array, features: int, *, stride: int, update_stats: bool) -> jax.Array:
-        conv = blocks.Conv(features=features, size=4, stride=stride, padding="zero", pad=1, dtype=self.dtype)
-        if not self.spectral_norm:
-            return conv(x)
-        return nn.SpectralNorm(conv)(x, update_stats=update_stats)
+        return blocks.judging_conv(x, features, 4, stride, self.spectral_norm, update_stats, self.dtype)

@@ -1,5 +1,6 @@
 """The residual generator of Johnson et al. 2016 as CycleGAN (Zhu et al. 2017, appendix 7.2) uses it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,10 +24,11 @@ class ResNet(nn.Module, kw_only=True):
       filters: channels at full size; they double at each halving.
       blocks: residual blocks at the smallest size; 9 for 256 px, 6 for 128 px in the paper.
       scales: how often the size is halved.
-      norm: `instance` or `none`.
+      norm: of all layers but the last.
       start_at_identity: whether the last layer starts at zero and adds to the logit of the source, so that
         training starts from the picture itself and learns the change.
       dtype: of the computation.
+      axis_name: of pmap, for batch norm.
     """
 
     filters: pydantic.PositiveInt = 64
@@ -35,29 +37,57 @@ class ResNet(nn.Module, kw_only=True):
     norm: layers.Norm = "instance"
     start_at_identity: bool = False
     dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The layers of the encoder that contrastive terms look at: those of CUT, where there are as many."""
+        middle = [f"block{number}" for number in sorted({1, (self.blocks + 1) // 2}) if number <= self.blocks]
+        return ("pixels", *(f"down{scale}" for scale in range(1, self.scales + 1)), *middle)
 
     @nn.compact
-    def __call__(self, source: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-        """Fakes in [0, 1] of the size of `source`, float32."""
+    def __call__(self, source: Float[Array, "b h w 3"], *, train: bool = False, taps: Sequence[str] = ()) -> Any:
+        """Fakes in [0, 1] of the size of `source`, float32; with `taps` the activations of these layers instead."""
         height, width = source.shape[1:3]
         x = layers.centre(layers.pad_to_multiple(source, 2**self.scales)).astype(self.dtype)
-        x = self._activate(layers.Conv(features=self.filters, size=7, dtype=self.dtype)(x))
+        tapped = base.Taps(taps, pixels=x)
+        x = self._activate(self._conv(x, self.filters, size=7), train)
         for scale in range(1, self.scales + 1):
-            down = layers.Conv(features=self.filters * 2**scale, stride=2, dtype=self.dtype)
-            x = self._activate(down(x))
-        for _ in range(self.blocks):
-            x = self._block(x)
+            x = self._activate(self._conv(x, self.filters * 2**scale, stride=2), train)
+            tapped.add(f"down{scale}", x)
+        for number in range(self.blocks):
+            x = self._block(x, train)
+            tapped.add(f"block{number + 1}", x)
+            if tapped.complete:
+                break
+        if taps:
+            return tapped.found
         for scale in reversed(range(self.scales)):
-            x = self._activate(layers.UpConv(features=self.filters * 2**scale, dtype=self.dtype)(x))
+            up = layers.UpConv(features=self.filters * 2**scale, kernel_init=self._init, dtype=self.dtype)
+            x = self._activate(up(x), train)
         last = nn.initializers.zeros if self.start_at_identity else layers.INIT
         change = layers.Conv(features=source.shape[-1], size=7, kernel_init=last, dtype=self.dtype)(x)
         change = change[:, :height, :width].astype(jnp.float32)
         return layers.to_picture(change, source if self.start_at_identity else None)
 
-    def _activate(self, x: jax.Array) -> jax.Array:
-        return nn.relu(layers.normalize(x, self.norm))
+    def _normalize(self, x: jax.Array, train: bool) -> jax.Array:
+        return layers.Normalize(kind=self.norm, axis_name=self.axis_name)(x, train=train)
 
-    def _block(self, x: jax.Array) -> jax.Array:
+    def _activate(self, x: jax.Array, train: bool) -> jax.Array:
+        return nn.relu(self._normalize(x, train))
+
+    def _block(self, x: jax.Array, train: bool) -> jax.Array:
         features = x.shape[-1]
-        y = self._activate(layers.Conv(features=features, dtype=self.dtype)(x))
-        return x + layers.normalize(layers.Conv(features=features, dtype=self.dtype)(y), self.norm)
+        y = self._activate(self._conv(x, features), train)
+        # Without a norm a block starts as the identity (Zhang et al. 2019, Fixup): sums would grow from block to block.
+        init = nn.initializers.zeros if self.norm == "none" else self._init
+        return x + self._normalize(self._conv(y, features, init=init), train)
+
+    def _conv(self, x: jax.Array, features: int, *, size: int = 3, stride: int = 1, init: Any = None) -> jax.Array:
+        init = init or self._init
+        return layers.Conv(features=features, size=size, stride=stride, kernel_init=init, dtype=self.dtype)(x)
+
+    @property
+    def _init(self) -> nn.initializers.Initializer:
+        # Without a norm, kernels of deviation 0.02 let the signal die away.
+        return nn.initializers.he_normal() if self.norm == "none" else layers.INIT

@@ -1,0 +1,62 @@
+"""Random damage to clean pictures, for training restoration from clean pictures alone."""
+
+import dataclasses
+import io
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image, ImageFilter
+
+from gqst import types
+from gqst.data import transforms
+
+Range = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Degradation:
+    """Blur, down-scaling, noise and JPEG, in this order, each of a strength drawn anew for every picture.
+
+    Attributes:
+      blur: lowest and highest deviation of a Gaussian, in pixels.
+      downscale: lowest and highest factor by which the picture is made smaller and large again.
+      noise: lowest and highest deviation of Gaussian noise, of values in [0, 1].
+      jpeg: lowest and highest quality, 1 to 95; None compresses nothing.
+    """
+
+    blur: Range = (0.0, 1.5)
+    downscale: Range = (1.0, 3.0)
+    noise: Range = (0.0, 0.06)
+    jpeg: tuple[int, int] | None = (30, 90)
+
+    def __post_init__(self) -> None:
+        """InputError if a range is upside down or out of bounds."""
+        bounds = {"blur": (0.0, 100.0), "downscale": (1.0, 100.0), "noise": (0.0, 1.0), "jpeg": (1, 95)}
+        for name, (least, most) in bounds.items():
+            given = getattr(self, name)
+            if given is not None and not least <= given[0] <= given[1] <= most:
+                raise types.InputError(
+                    f"data option {name!r} is {given}: give the lowest and the highest of {least} to {most}"
+                )
+
+    def __call__(self, picture: Float[np.ndarray, "h w 3"], rng: np.random.Generator) -> Float[np.ndarray, "h w 3"]:
+        """The picture damaged, in [0, 1]; always takes the same number of values from `rng` for one size."""
+        blur, downscale, noise, quality = rng.random(4)
+        grain = rng.standard_normal(picture.shape, np.float32)
+        height, width = picture.shape[:2]
+        image = Image.fromarray(transforms.to_bytes(picture))
+        image = image.filter(ImageFilter.GaussianBlur(_between(self.blur, blur)))
+        factor = _between(self.downscale, downscale)
+        small = max(1, round(width / factor)), max(1, round(height / factor))
+        image = image.resize(small, Image.Resampling.BICUBIC).resize((width, height), Image.Resampling.BICUBIC)
+        damaged = np.asarray(image, np.float32) / np.float32(255) + np.float32(_between(self.noise, noise)) * grain
+        image = Image.fromarray(transforms.to_bytes(damaged))
+        if self.jpeg is not None:
+            file = io.BytesIO()
+            image.save(file, "JPEG", quality=round(_between(self.jpeg, quality)))
+            image = Image.open(file)
+        return np.asarray(image, np.float32) / np.float32(255)
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    return float(ends[0] + (ends[1] - ends[0]) * share)

@@ -1,0 +1,49 @@
+"""The paper's discriminator: ResNet-50 with one logit for the whole picture."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import pydantic
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from gqst.models import base, blocks, resnet50
+
+
+@base.DISCRIMINATORS.register("resnet50")
+class ResNet50(nn.Module, kw_only=True):
+    """ResNet-50, its features averaged over positions, and a dense layer to a single logit.
+
+    Attributes:
+      filters: channels of the stem; 64 in the paper.
+      norm: of all layers.
+      weights: file of torchvision's resnet50 to start from (.safetensors or .npz), with 64 filters and norm
+        batch; none starts at random.
+      dtype: of the computation.
+      axis_name: of pmap, for batch norm.
+    """
+
+    filters: pydantic.PositiveInt = 64
+    norm: blocks.Norm = "batch"
+    weights: str | None = None
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, pictures: Float[Array, "b h w c"], *, update_stats: bool = False) -> base.Verdict:
+        """The verdict on pictures in [0, 1] of any size, one logit f32[b 1 1 1]."""
+        del update_stats  # batch norm takes the statistics of the batch itself, its averages are never used
+        encoder = resnet50.Encoder(
+            filters=self.filters, norm=self.norm, dtype=self.dtype, axis_name=self.axis_name, name="encoder"
+        )
+        activations = encoder(pictures, train=True)
+        pooled = jnp.mean(activations[-1].astype(jnp.float32), axis=(1, 2), keepdims=True)
+        logits = nn.Dense(1, name="logit")(pooled)
+        return base.Verdict(logits=(logits,), activations=(tuple(activations),))
+
+    def initial(self) -> dict[str, Any]:
+        """The encoder's variables from the file `weights`, by collection; none without one."""
+        if self.weights is None:
+            return {}
+        found = resnet50.start(self.weights, filters=self.filters, norm=self.norm)
+        return {collection: {"encoder": tree} for collection, tree in found.items()}

@@ -1,0 +1,78 @@
+"""The paper's generator: ResNet-50 as the encoder, decoded back to a picture."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pydantic
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from gqst.models import base, blocks, resnet50
+
+_SMALLEST = 32  # the encoder halves five times
+
+
+@base.GENERATORS.register("resnet50")
+class ResNet50(nn.Module, kw_only=True):
+    """ResNet-50, and a decoder that doubles the size five times with a skip connection from every stage.
+
+    The paper's listing would output class scores; this decodes to a picture, as its text asks for.
+
+    Attributes:
+      filters: channels of the stem; 64 in the paper.
+      norm: of all layers but the last.
+      weights: file of torchvision's resnet50 that the encoder starts from (.safetensors or .npz), with 64
+        filters and norm batch; none starts at random.
+      start_at_identity: whether the last layer starts at zero and adds to the logit of the source.
+      dtype: of the computation.
+      axis_name: of pmap, for batch norm.
+    """
+
+    filters: pydantic.PositiveInt = 64
+    norm: blocks.Norm = "batch"
+    weights: str | None = None
+    start_at_identity: bool = False
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The layers of the encoder that contrastive terms look at."""
+        return ("stem", "stage1", "stage2", "stage3")
+
+    @nn.compact
+    def __call__(self, source: Float[Array, "b h w 3"], *, train: bool = False, taps: Sequence[str] = ()) -> Any:
+        """Fakes in [0, 1] of the size of `source`, float32; with `taps` the activations of these layers instead."""
+        height, width = source.shape[1:3]
+        padded = blocks.pad_to_multiple(source, _SMALLEST)
+        encoder = resnet50.Encoder(
+            filters=self.filters, norm=self.norm, dtype=self.dtype, axis_name=self.axis_name, name="encoder"
+        )
+        stem, *stages = encoder(padded, train=train)
+        if taps:
+            tapped = base.Taps(taps, stem=stem, **{f"stage{n}": x for n, x in enumerate(stages, 1)})
+            return tapped.found
+        skips = [stem, *stages]
+        x = skips.pop()
+        for level in (3, 2, 1, 0):
+            x = self._up(x, self.filters * 2**level, train)
+            x = jnp.concatenate([x, skips.pop()], axis=-1)
+        x = self._up(x, max(self.filters // 2, 1), train)
+        last = nn.initializers.zeros if self.start_at_identity else blocks.INIT
+        x = blocks.Conv(features=source.shape[-1], size=7, kernel_init=last, dtype=self.dtype)(x)
+        change = x[:, :height, :width].astype(jnp.float32)
+        return blocks.to_picture(change, source if self.start_at_identity else None)
+
+    def _up(self, x: jax.Array, channels: int, train: bool) -> jax.Array:
+        init = nn.initializers.he_normal()
+        x = blocks.UpConv(features=channels, kernel_init=init, dtype=self.dtype)(x)
+        return nn.relu(blocks.Normalize(kind=self.norm, axis_name=self.axis_name)(x, train=train))
+
+    def initial(self) -> dict[str, Any]:
+        """The encoder's variables from the file `weights`, by collection; none without one."""
+        if self.weights is None:
+            return {}
+        found = resnet50.start(self.weights, filters=self.filters, norm=self.norm)
+        return {collection: {"encoder": tree} for collection, tree in found.items()}

@@ -1,0 +1,57 @@
+"""What frozen networks see in the pictures of a round."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gqst.models.features import alexnet, base, efficientnet_lite
+from gqst.quality import metrics
+from gqst.training import parallel
+
+EMBEDDED_BATCH = 8
+
+_NETWORKS = {"kid": "efficientnet_lite0", "lpips": "alexnet", "content_retention": "vgg16"}
+
+
+def load(names: Sequence[str]) -> dict[str, Any]:
+    """The parameters of the networks that these metrics need, on the device."""
+    return {_NETWORKS[name]: jax.device_put(base.load(_NETWORKS[name])) for name in names}
+
+
+def compare(params: Mapping[str, Any], one: jax.Array, other: jax.Array) -> dict[str, jax.Array]:
+    """The metrics f32[b] of pictures against others, by name, as far as their networks are there."""
+    made = {}
+    if "alexnet" in params:
+        heads = [params["alexnet"][f"lin{n}"] for n in range(1, 6)]
+        first, second = (_see("alexnet", params, x, alexnet.AlexNet.layers) for x in (one, other))
+        made["lpips"] = metrics.lpips(first, second, heads)
+    if "vgg16" in params:
+        first, second = (_see("vgg16", params, x, ("relu3_1",)) for x in (one, other))
+        made["content_retention"] = metrics.content_retention(*first, *second)
+    return made
+
+
+class Embedder:
+    """EfficientNet-Lite0's pooled features of any number of pictures of one size."""
+
+    def __init__(self, params: Any):
+        """Makes a function of the network's parameters."""
+        self._params = params
+        self._embed = jax.jit(efficientnet_lite.embed, compiler_options=parallel.compile_level(1, jax.local_devices()))
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """f32[n 1280] of f32[n h w 3] in [0, 1]."""
+        made = []
+        for first in range(0, len(pictures), EMBEDDED_BATCH):
+            # The last batch is filled up by going round, so that one shape is compiled.
+            rows = np.arange(first, first + EMBEDDED_BATCH) % len(pictures)
+            made.append(np.asarray(self._embed(self._params, jnp.asarray(pictures[rows]))))
+        return np.concatenate(made)[: len(pictures)]
+
+
+def _see(name: str, params: Mapping[str, Any], pictures: jax.Array, layers: Sequence[str]) -> list[jax.Array]:
+    made = base.FEATURES[name]().apply({"params": params[name]}, pictures, layers=layers)
+    return [made[layer] for layer in layers]

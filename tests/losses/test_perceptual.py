@@ -1,0 +1,135 @@
+"""Terms in deep features by hand."""
+
+import jax
+import numpy as np
+import pytest
+
+from gqst import config, types
+from gqst.losses import base
+
+
+def _term(name: str, **options) -> base.Bound:
+    helper = config.loss(1.0, form="hinge")
+    found = base.build({"tested": config.loss(1.0, term=name, **options), "adversarial": helper}, paired=True)
+    return next(b for b in found if b.label == "tested")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def _context(**fields) -> base.Context:
+    picture = np.zeros((2, 8, 8, 3), np.float32)
+    return base.Context(
+        source=picture, target=picture, fake=picture, keys=jax.random.split(jax.random.key(0), 2), **fields
+    )
+
+
+def _features(rng, *pictures, shape=(2, 3, 4, 5)):
+    """Activations of two layers for each picture, f32 of `shape`."""
+    return {p: {layer: rng.normal(size=shape).astype(np.float32) for layer in ("a", "b")} for p in pictures}
+
+
+def _value(bound, context):
+    found = bound.function(context)
+    assert found.shape == (2,) and found.dtype == np.float32
+    return found
+
+
+def test_content(rng):
+    seen = _features(rng, "fake", "source")
+    bound = _term("content", layers=("a", "b"))
+    assert {(w.network, w.picture, w.layers) for w in bound.wants} == {
+        ("vgg16", "fake", ("a", "b")),
+        ("vgg16", "source", ("a", "b")),
+    }
+    expected = np.mean([np.abs(seen["fake"][x] - seen["source"][x]).mean((1, 2, 3)) for x in "ab"], axis=0)
+    np.testing.assert_allclose(_value(bound, _context(features={"vgg16": seen})), expected, rtol=1e-5)
+
+
+def test_normalised_content_is_blind_to_each_channels_scale_and_shift(rng):
+    seen = _features(rng, "source")
+    scaled = {layer: 3.0 * x + np.arange(5, dtype=np.float32) for layer, x in seen["source"].items()}
+    context = _context(features={"vgg16": {**seen, "fake": scaled}})
+    plain, normalised = (_value(_term("content", layers=("a",), normalize=n), context) for n in (False, True))
+    assert (plain > 1.0).all()
+    np.testing.assert_allclose(normalised, 0.0, atol=1e-5)
+    # Minus one times a picture of mean 0 and deviation 1 is 2|x| away.
+    turned = {layer: -x for layer, x in seen["source"].items()}
+    found = _value(
+        _term("content", layers=("a",), normalize=True), _context(features={"vgg16": {**seen, "fake": turned}})
+    )
+    x = seen["source"]["a"]
+    z = (x - x.mean((1, 2), keepdims=True)) / x.std((1, 2), keepdims=True)
+    np.testing.assert_allclose(found, 2 * np.abs(z).mean((1, 2, 3)), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("distance", "of"), [("l1", np.abs), ("l2", np.square)])
+def test_style_by_moments(rng, distance, of):
+    seen = _features(rng, "fake", "target")
+    bound = _term("style", layers=("a", "b"), distance=distance)
+    expected = 0.0
+    for layer in "ab":
+        fake, target = seen["fake"][layer], seen["target"][layer]
+        expected += of(fake.mean((1, 2)) - target.mean((1, 2))).mean(1) / 2
+        expected += of(fake.std((1, 2)) - target.std((1, 2))).mean(1) / 2
+    np.testing.assert_allclose(_value(bound, _context(features={"vgg16": seen})), expected, rtol=1e-4)
+
+
+def test_style_by_gram_matrices(rng):
+    seen = _features(rng, "fake", "target")
+    grams = []
+    for picture in ("fake", "target"):
+        flat = seen[picture]["a"].reshape(2, 12, 5)
+        grams.append(np.stack([x.T @ x / 12 for x in flat]))
+    expected = np.abs(grams[0] - grams[1]).mean((1, 2))
+    found = _value(_term("style", form="gram", layers=("a",)), _context(features={"vgg16": seen}))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_style_does_not_mind_where_things_are(rng):
+    seen = _features(rng, "target")
+    moved = {layer: x[:, ::-1, ::-1] for layer, x in seen["target"].items()}
+    for form in ("moments", "gram"):
+        found = _value(_term("style", form=form, layers=("a",)), _context(features={"vgg16": {**seen, "fake": moved}}))
+        np.testing.assert_allclose(found, 0.0, atol=1e-5)
+
+
+def test_discriminator_perceptual(rng):
+    shapes = ((2, 4, 4, 3), (2, 2, 2, 5))
+    fake, real = (tuple(rng.normal(size=s).astype(np.float32) for s in shapes) for _ in range(2))
+    context = _context(activations=base.Activations(fake=(fake,), real=(real,)))
+    paired = np.mean([np.abs(a - b).mean((1, 2, 3)) for a, b in zip(fake, real, strict=True)], axis=0)
+    found = _value(_term("discriminator_perceptual", paired=True), context)
+    np.testing.assert_allclose(found, paired, rtol=1e-5)
+    parts = []
+    for a, b in zip(fake, real, strict=True):
+        parts.append(np.abs(a.mean((1, 2)) - b.mean((1, 2))).mean(1))
+        parts.append(np.abs(a.std((1, 2)) - b.std((1, 2))).mean(1))
+    np.testing.assert_allclose(_value(_term("discriminator_perceptual"), context), np.mean(parts, axis=0), rtol=1e-4)
+
+
+def test_what_they_need():
+    assert _term("discriminator_perceptual").needs == {"activations"}
+    with pytest.raises(types.InputError, match="adversarial"):
+        base.build({"discriminator_perceptual": config.loss(1.0)}, paired=True)
+    for name, options in (("lpips", {"reference": "target"}), ("discriminator_perceptual", {"paired": True})):
+        with pytest.raises(types.InputError, match="needs paired data"):
+            base.build({name: config.loss(1.0, **options), "adversarial": config.loss(1.0)}, paired=False)
+
+
+def test_all_wants_together():
+    objective = base.build(
+        {
+            "content": config.loss(1.0, layers=("relu3_1",)),
+            "style": config.loss(1.0, layers=("relu1_1", "relu3_1")),
+            "lpips": config.loss(1.0),
+            "off": config.loss(0.0, term="style", layers=("relu4_1",)),
+        },
+        paired=False,
+    )
+    assert base.wants(objective) == {
+        "vgg16": {"fake": ("relu1_1", "relu3_1"), "source": ("relu3_1",), "target": ("relu1_1", "relu3_1")},
+        "alexnet": dict.fromkeys(("fake", "source"), tuple(f"relu{n}" for n in range(1, 6))),
+    }
