@@ -26,9 +26,7 @@ def clean(
       noise: lowest and highest deviation of Gaussian noise, of values in [0, 1].
       jpeg: lowest and highest quality, 1 to 95; None compresses nothing.
     """
-    damage = degradations.Degradation(
-        blur=tuple(blur), downscale=tuple(downscale), noise=tuple(noise), jpeg=None if jpeg is None else tuple(jpeg)
-    )
+    damage = degradations.Degradation(blur=blur, downscale=downscale, noise=noise, jpeg=jpeg)
 
     def split(path: str, option: str) -> base.Split:
         pictures = files.listing(path, option=option)
