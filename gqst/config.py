@@ -141,6 +141,8 @@ class Config:
       generator: the network that makes fakes.
       discriminator: the network that tells fakes from targets.
       conditional: whether the discriminator sees the source beside the picture, D(x, .); paired data only.
+      keep_colors: whether style is a matter of brightness alone: training sees pictures without colour, and
+        stylised pictures have the colours of their sources.
       losses: the terms of the objective by label.
       generator_optimizer, discriminator_optimizer: one optax optimiser for each network.
       ema_decay: of the running average of the generator's parameters that evaluation and stylising use.
@@ -169,6 +171,7 @@ class Config:
     generator: Choice = Choice(name="resnet")
     discriminator: Choice = Choice(name="patch")
     conditional: bool = False
+    keep_colors: bool = False
     losses: Mapping[str, Loss] = dataclasses.field(
         default_factory=lambda: {
             "adversarial": loss(1.0, form="lsgan"),

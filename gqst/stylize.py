@@ -35,6 +35,11 @@ def main(argv: list[str] | None = None) -> int:
         help="source to target (default), or back where the run was trained with cycles",
     )
     parser.add_argument(
+        "--keep-colors",
+        action="store_true",
+        help="take only the brightness of the style and keep each picture's own colours",
+    )
+    parser.add_argument(
         "--format",
         choices=("keep", "png", "jpg", "webp"),
         default="keep",
@@ -50,7 +55,9 @@ def main(argv: list[str] | None = None) -> int:
     suffix = None if flags.format == "keep" else f".{flags.format}"
     jobs = batch.plan(flags.input, flags.output, suffix=suffix)
     cli.use_compilation_cache()
-    generator = restore.load_generator(flags.workdir, which=flags.checkpoint, direction=flags.direction)
+    generator = restore.load_generator(
+        flags.workdir, which=flags.checkpoint, direction=flags.direction, keep_colors=flags.keep_colors
+    )
     with progress.Counter("stylising") as counter:
         outcome = batch.run(
             generator, jobs, max_size=flags.max_size, skip_existing=flags.skip_existing, progress=counter

@@ -79,10 +79,11 @@ def test_names_are_taken_once():
 
 
 def test_every_family_of_the_package_is_there():
-    assert {"resnet", "unet"} <= set(models.GENERATORS)
-    assert {"patch", "multiscale"} <= set(models.DISCRIMINATORS)
+    assert {"resnet", "unet", "resnet50"} <= set(models.GENERATORS)
+    assert {"patch", "multiscale", "pixel", "resnet50", "projected"} <= set(models.DISCRIMINATORS)
     assert {"adversarial", "r1", "cycle", "identity", "l1", "total_variation", "quality"} <= set(losses.TERMS)
-    assert {"demo", "folders", "pairs", "matched", "style_image", "tfds"} <= set(sources.SOURCES)
+    assert {"content", "style", "lpips", "patch_nce", "discriminator_perceptual"} <= set(losses.TERMS)
+    assert {"demo", "folders", "pairs", "matched", "style_image", "tfds", "clean"} <= set(sources.SOURCES)
 
 
 class Tint(nn.Module, kw_only=True):

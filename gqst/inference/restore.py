@@ -11,7 +11,7 @@ from jaxtyping import Float
 from gqst import config, types
 from gqst.losses import base as losses
 from gqst.models import base as models
-from gqst.training import checkpoint, parallel, state
+from gqst.training import checkpoint, colors, parallel, state
 
 
 class Generator:
@@ -23,14 +23,19 @@ class Generator:
       variables: of the generator, parameters and norm's averages.
     """
 
-    def __init__(self, cfg: config.Config, variables: Any, step: int):
-        """Makes a function of a config and its trained variables."""
+    def __init__(self, cfg: config.Config, variables: Any, step: int, *, keep_colors: bool = False):
+        """Makes a function of a config and its trained variables; see `load_generator`."""
         self.config = cfg
         self.step = step
         self.variables = variables
         module = models.build_generator(cfg)
+
+        def apply(variables: Any, x: jax.Array) -> jax.Array:
+            made = colors.translate(module, variables, x, keep_colors=cfg.keep_colors)
+            return colors.recolor(made, x) if keep_colors else made
+
         self._apply = jax.jit(
-            lambda variables, x: module.apply(variables, x),
+            apply,
             compiler_options=parallel.compile_level(1, jax.local_devices()),
         )
 
@@ -51,7 +56,11 @@ class Generator:
 
 
 def load_generator(
-    workdir: str | pathlib.Path, *, which: checkpoint.Which = "best", direction: str = state.FORWARD
+    workdir: str | pathlib.Path,
+    *,
+    which: checkpoint.Which = "best",
+    direction: str = state.FORWARD,
+    keep_colors: bool = False,
 ) -> Generator:
     """The trained generator of a run, as a function of pictures.
 
@@ -60,6 +69,7 @@ def load_generator(
       which: `best` (the best round; the newest checkpoint if no round was best yet), `last`, or
         a step.
       direction: `forward` (source to target), or `backward` where the run has cycles.
+      keep_colors: whether to take only the brightness of the style; a run that was trained so always does.
 
     Raises:
       InputError: there is no run, no such checkpoint or no such direction.
@@ -78,4 +88,4 @@ def load_generator(
     if direction not in trained:
         raise types.InputError(f"the run in {folder} has no direction {direction!r}; it has: {', '.join(trained)}")
     ema, step = checkpoint.load_ema(folder / "checkpoints", which, dict.fromkeys(trained, like))
-    return Generator(cfg, ema[direction], step)
+    return Generator(cfg, ema[direction], step, keep_colors=keep_colors)

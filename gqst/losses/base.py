@@ -70,7 +70,7 @@ class Context(struct.PyTreeNode):
       features: f32[b h' w' c] by network, picture and layer, as far as terms want them.
       frozen: the parameters of the feature networks, by name.
       encoded: f32[b h' w' c] by picture and layer of the generator's own encoder, as far as terms want them.
-      heads: the parameters of the terms that are trained with the generator, by label.
+      heads: the parameters of the modules that are trained with the generator, by the name of their term.
       score: the discriminator as a function of pictures; only in a discriminator's term.
     """
 
@@ -112,8 +112,8 @@ def term(
       wants: a function of its options that says which features it looks at.
       encodes: a function of its options that says which pictures the generator's encoder has to see for it, and
         which of its layers; no layers are those that the generator names itself.
-      head: a function of its options that makes a linen module, trained with the generator. The term is then
-        called with it as a second argument.
+      head: a function of its options that makes a linen module, trained with the generator, one for all entries
+        of the term. The term is then called with it as a second argument.
       player: whose loss it is part of.
       opponent: the discriminator's term that goes with a generator's, with the same options.
       steered: whether a multiplier in the train state scales its weight, so that quality can steer it.
@@ -135,6 +135,7 @@ class Bound:
 
     Attributes:
       label: its key in `Config.losses`.
+      term: its name in the registry.
       function: Context -> f32[b], or with the head as a second argument.
       weight: of the config.
       player: whose loss it is part of.
@@ -147,6 +148,7 @@ class Bound:
     """
 
     label: str
+    term: str
     function: Callable[..., jax.Array]
     weight: config.Weight
     player: Player
@@ -161,7 +163,7 @@ class Bound:
         """The term's value of each picture, f32[b]."""
         if self.head is None:
             return self.function(context)
-        return self.function(context, functools.partial(self.head.apply, {"params": context.heads[self.label]}))
+        return self.function(context, functools.partial(self.head.apply, {"params": context.heads[self.term]}))
 
 
 Objective = tuple[Bound, ...]
@@ -266,6 +268,7 @@ def _bind(label: str, entry: config.Loss, *, paired: bool) -> list[Bound]:
     made = [
         Bound(
             label=label,
+            term=chosen.name,
             function=functools.partial(function, **chosen.options),
             weight=entry.weight,
             player=function.player,

@@ -18,7 +18,11 @@ their activations by name where it is called with `taps`.
 """
 
 DISCRIMINATORS = registry.Registry("discriminator")
-"""Linen modules: pictures f32[b h w c] in [0, 1], `update_stats` to a `Verdict`."""
+"""Linen modules: pictures f32[b h w c] in [0, 1], `update_stats` to a `Verdict`.
+
+One that sees frozen features has a property `wants`, a feature network and its layers, and is called with their
+activations as `features`.
+"""
 
 
 class Verdict(struct.PyTreeNode):

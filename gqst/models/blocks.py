@@ -115,7 +115,7 @@ def judging_conv(
     dtype: Any,
 ) -> Float[Array, "b h2 w2 f"]:
     """A discriminator's convolution, zero padded, maybe with spectral norm; to be called in a compact module."""
-    conv = Conv(features=features, size=size, stride=stride, padding="zero", pad=size // 4, dtype=dtype)
+    conv = Conv(features=features, size=size, stride=stride, padding="zero", pad=(size - 1) // 2, dtype=dtype)
     return nn.SpectralNorm(conv)(x, update_stats=update_stats) if spectral_norm else conv(x)
 
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gqst.losses import base as losses
 from gqst.quality import distribution, metrics, selection
-from gqst.training import parallel, perception, state
+from gqst.training import colors, parallel, perception, state
 
 FEWEST = 10
 """Pictures of each domain below which a kernel distance says nothing."""
@@ -56,12 +57,16 @@ class Round:
         pictures, values = self._all_batches(ema)
         result: dict[str, Any] = {f"eval/{name}": float(np.mean(v)) for name, v in values.items()}
         target = self._held_out["target"]
-        result["eval/palette_distance"] = distribution.palette_distance(pictures["fake"], target)
+        fake, style = pictures["fake"], target
+        if self._recipe.keep_colors:
+            # Colours are no part of the style then.
+            fake, style = (np.asarray(colors.grey(jnp.asarray(x))) for x in (fake, target))
+        result["eval/palette_distance"] = distribution.palette_distance(fake, style)
         result["eval/pictures"] = len(pictures["fake"])
         if self._embed is not None:
             if self._style is None:
-                self._style = self._embed(target)
-            kid = distribution.kid(self._embed(pictures["fake"]), self._style)
+                self._style = self._embed(style)
+            kid = distribution.kid(self._embed(fake), self._style)
             result["eval/kid"] = kid.value
         if self._paired:
             distance = 1.0 - result["eval/ssim"]
@@ -94,13 +99,13 @@ class Round:
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         self.traces += 1
         source = batch["source"]
-        translate: Any = self._recipe.generator.apply
-        fake = translate(ema[state.FORWARD], source)
+        keep = self._recipe.keep_colors
+        fake = colors.translate(self._recipe.generator, ema[state.FORWARD], source, keep_colors=keep)
         pictures = {"fake": fake}
         values = {"contrast_structure": metrics.contrast_structure(fake, source)}
         values |= perception.compare(frozen, fake, source)
         if self._recipe.cycled:
-            cycled = translate(ema[state.BACKWARD], fake)
+            cycled = colors.translate(self._recipe.generator, ema[state.BACKWARD], fake, keep_colors=keep)
             pictures["cycled"] = cycled
             values["ssim_cycled"] = metrics.ssim(cycled, source)
         if self._paired:

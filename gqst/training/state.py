@@ -1,6 +1,7 @@
 """What a run carries from step to step, and the static things that a step is built from."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ class Player(struct.PyTreeNode):
     """One side of the game; each tree has one entry for each direction of translation.
 
     The generator's parameters have an entry HEADS besides where terms train networks with it, by direction and
-    label.
+    name of the term.
 
     Attributes:
       params: float32 parameters.
@@ -81,16 +82,18 @@ class Recipe:
       gen_rate, disc_rate: their learning rates by step.
       objective: the terms.
       wanted: layers by feature network and picture, of all terms.
-      features: the feature networks that they come from, by name.
+      judged: the feature network and its layers that the discriminator sees; None if it sees pixels.
+      features: the feature networks of both, by name.
       frozen: the parameters of these, as NumPy arrays; they enter the step as an argument.
       encoded: layers of the generator's encoder that terms look at, by picture.
-      heads: modules that are trained with the generator, by the label of their term.
+      heads: modules that are trained with the generator, by the name of their term.
       initial: variables that start the networks in place of random ones, by player and collection.
       directions: ("forward",) or ("forward", "backward").
       adversarial: whether a discriminator is trained.
       activations: whether the discriminator's inner activations are needed.
       identity: whether G(target) is needed.
       conditional: whether the discriminator sees the source beside the picture.
+      keep_colors: whether training sees brightness alone.
       pool_size: past fakes a direction; 0 is no pool.
       ema_decay: of the running average.
       image_size: side of the training pictures.
@@ -104,6 +107,7 @@ class Recipe:
     disc_rate: optax.Schedule
     objective: losses_base.Objective
     wanted: Mapping[str, Mapping[str, tuple[str, ...]]]
+    judged: tuple[str, tuple[str, ...]] | None
     features: Mapping[str, Any]
     frozen: Mapping[str, Any]
     encoded: Mapping[str, tuple[str, ...]]
@@ -114,6 +118,7 @@ class Recipe:
     activations: bool
     identity: bool
     conditional: bool
+    keep_colors: bool
     pool_size: int
     ema_decay: float
     image_size: int
@@ -141,13 +146,19 @@ def build_recipe(cfg: config.Config, *, paired: bool) -> Recipe:
     if cfg.conditional and cfg.pool_size:
         raise types.InputError(f"pool_size={cfg.pool_size} does not go with conditional=True: set it to 0")
     objective = losses_base.build(cfg.losses, paired=paired)
-    wanted = losses_base.wants(objective)
-    frozen = {name: features.load(name, cfg.weights.get(name)) for name in wanted}
-    for network, pictures in wanted.items():
-        features.check(network, [layer for layers in pictures.values() for layer in layers], frozen[network])
     gen_tx, gen_rate = optimizer.build(cfg.generator_optimizer, steps=cfg.steps)
     disc_tx, disc_rate = optimizer.build(cfg.discriminator_optimizer, steps=cfg.steps)
     generator, discriminator = models_base.build_generator(cfg), models_base.build_discriminator(cfg)
+    wanted = losses_base.wants(objective)
+    judged = getattr(discriminator, "wants", None) if losses_base.needs(objective, "logits") else None
+    layers = {
+        network: [layer for taken in pictures.values() for layer in taken] for network, pictures in wanted.items()
+    }
+    if judged is not None:
+        layers.setdefault(judged[0], []).extend(judged[1])
+    frozen = {name: features.load(name, cfg.weights.get(name)) for name in layers}
+    for name, taken in layers.items():
+        features.check(name, taken, frozen[name])
     recipe = Recipe(
         generator=generator,
         discriminator=discriminator,
@@ -157,16 +168,18 @@ def build_recipe(cfg: config.Config, *, paired: bool) -> Recipe:
         disc_rate=disc_rate,
         objective=objective,
         wanted=wanted,
-        features={name: features.FEATURES[name]() for name in wanted},
+        judged=judged,
+        features={name: features.FEATURES[name]() for name in layers},
         frozen=frozen,
         encoded=_encoded(objective, generator, cfg),
-        heads={entry.label: entry.head for entry in objective if entry.head is not None},
+        heads=_heads(objective),
         initial={"gen": models_base.initial(generator), "disc": models_base.initial(discriminator)},
         directions=directions(objective),
         adversarial=losses_base.needs(objective, "logits"),
         activations=losses_base.needs(objective, "activations"),
         identity=losses_base.needs(objective, "identity"),
         conditional=cfg.conditional,
+        keep_colors=cfg.keep_colors,
         pool_size=cfg.pool_size,
         ema_decay=cfg.ema_decay,
         image_size=cfg.image_size,
@@ -200,7 +213,7 @@ def create(recipe: Recipe, key: jax.Array, initial: Mapping[str, Mapping[str, An
         gen_params[direction] = variables.pop("params")
         gen_stats[direction] = variables
         if recipe.adversarial:
-            variables = _started(recipe.discriminator.init(disc_key, judged), given["disc"])
+            variables = _started(recipe.discriminator.init(disc_key, judged, **_seen(recipe, judged)), given["disc"])
             disc_params[direction] = variables.pop("params")
             disc_stats[direction] = variables
     # A copy: donation would otherwise be handed the same buffer twice.
@@ -220,6 +233,16 @@ def create(recipe: Recipe, key: jax.Array, initial: Mapping[str, Mapping[str, An
         pool=pool,
         key=run_key,
     )
+
+
+def _seen(recipe: Recipe, pictures: jax.Array) -> dict[str, Any]:
+    """What a discriminator takes besides pictures, as zeros of the right shapes."""
+    if recipe.judged is None:
+        return {}
+    network, layers = recipe.judged
+    see = functools.partial(recipe.features[network].apply, layers=layers)
+    shapes = jax.eval_shape(see, {"params": recipe.frozen[network]}, pictures[..., -3:])
+    return {"features": jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)}
 
 
 def _started(variables: Any, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,6 +284,15 @@ def _encoded(objective: losses_base.Objective, generator: Any, cfg: config.Confi
         raise types.InputError(f"losses ask for different layers of the generator: {sorted(layers)}; give all the same")
     wanted = tuple(layers.pop() or generator.taps)
     return {picture: wanted for pictures, _ in asked for picture in pictures}
+
+
+def _heads(objective: losses_base.Objective) -> dict[str, nn.Module]:
+    """The modules that terms train with the generator, by term; InputError if a term asks for two kinds."""
+    found: dict[str, nn.Module] = {}
+    for entry in objective:
+        if entry.head is not None and found.setdefault(entry.term, entry.head) != entry.head:
+            raise types.InputError(f"loss {entry.label!r}: all losses of the term {entry.term!r} share one width")
+    return found
 
 
 def _clone(module: nn.Module, axis_name: str) -> nn.Module:

@@ -11,7 +11,7 @@ import optax
 from gqst import types
 from gqst.losses import base as losses
 from gqst.models import base as models
-from gqst.training import pool, state
+from gqst.training import colors, pool, state
 
 Frozen = Mapping[str, Any]
 Step = Callable[[state.TrainState, types.Batch, Frozen], tuple[state.TrainState, types.Metrics]]
@@ -40,7 +40,7 @@ def build(recipe: state.Recipe, *, axis_name: str | None = None) -> Step:
             loss, metrics = jnp.zeros(()), dict[str, jax.Array]()
             for direction in recipe.directions:
                 view, pictures = views[direction], made[direction]
-                logits, activations = _verdict(recipe, now.disc, direction, view, pictures["fake"])
+                logits, activations = _verdict(recipe, now.disc, frozen, direction, view, pictures["fake"])
                 context = losses.Context(
                     source=view["source"],
                     target=view["target"],
@@ -72,7 +72,7 @@ def build(recipe: state.Recipe, *, axis_name: str | None = None) -> Step:
                 loss, metrics, stats = jnp.zeros(()), dict[str, jax.Array](), {}
                 for direction in recipe.directions:
                     view, fake = views[direction], shown[direction]
-                    judge = _judge(recipe, params[direction], now.disc.stats[direction], view["source"])
+                    judge = judge_of(recipe, params[direction], now.disc.stats[direction], frozen, view["source"])
                     real, stats[direction] = judge(view["target"], update_stats=True)
                     logits = losses.Logits(fake=judge(fake)[0].logits, real=real.logits)
                     context = losses.Context(
@@ -133,11 +133,13 @@ def generate(
         made[direction] = {"fake": fake}
         if recipe.identity:
             made[direction]["identity"], _ = _translate(*own, view["target"])
+        if recipe.keep_colors:
+            made[direction] = {name: colors.grey(x) for name, x in made[direction].items()}
     if recipe.cycled:
         for direction in recipe.directions:
             other = _opposite(direction)
             cycled, _ = _translate(recipe.generator.apply, params[other], stats[other], made[direction]["fake"])
-            made[direction]["cycled"] = cycled
+            made[direction]["cycled"] = colors.grey(cycled) if recipe.keep_colors else cycled
     return made, new
 
 
@@ -148,8 +150,8 @@ def mean_over_devices(x: Any, axis_name: str | None) -> Any:
 
 def _views(recipe: state.Recipe, batch: types.Batch) -> Pictures:
     """The batch as each direction sees it."""
-    ends = {"source": batch["source"], "target": batch["target"]}
-    turned = {"source": batch["target"], "target": batch["source"]}
+    source, target = (colors.grey(x) if recipe.keep_colors else x for x in (batch["source"], batch["target"]))
+    ends, turned = {"source": source, "target": target}, {"source": target, "target": source}
     return {d: ends if d == state.FORWARD else turned for d in recipe.directions}
 
 
@@ -163,14 +165,18 @@ def _picture_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Arra
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(count))
 
 
-def _judge(recipe: state.Recipe, params: Any, stats: Mapping[str, Any], source: jax.Array) -> Any:
+def judge_of(recipe: state.Recipe, params: Any, stats: Mapping[str, Any], frozen: Frozen, source: jax.Array) -> Any:
     """The discriminator as a function of pictures -> (verdict, stats)."""
 
     def judge(pictures: jax.Array, *, update_stats: bool = False) -> tuple[models.Verdict, Any]:
+        seen = {}
+        if recipe.judged is not None:
+            network, layers = recipe.judged
+            seen["features"] = recipe.features[network].apply({"params": frozen[network]}, pictures, layers=layers)
         if recipe.conditional:
             pictures = jnp.concatenate([source, pictures], axis=-1)
         verdict, new = recipe.discriminator.apply(
-            {"params": params, **stats}, pictures, update_stats=update_stats, mutable=list(stats)
+            {"params": params, **stats}, pictures, update_stats=update_stats, mutable=list(stats), **seen
         )
         return verdict, new
 
@@ -200,12 +206,17 @@ def _encode(
 
 
 def _verdict(
-    recipe: state.Recipe, disc: state.Player, direction: str, view: Mapping[str, jax.Array], fake: jax.Array
+    recipe: state.Recipe,
+    disc: state.Player,
+    frozen: Frozen,
+    direction: str,
+    view: Mapping[str, jax.Array],
+    fake: jax.Array,
 ) -> tuple[losses.Logits | None, losses.Activations | None]:
     """What the discriminator tells the generator."""
     if not recipe.adversarial:
         return None, None
-    judge = _judge(recipe, disc.params[direction], disc.stats[direction], view["source"])
+    judge = judge_of(recipe, disc.params[direction], disc.stats[direction], frozen, view["source"])
     verdict = judge(fake)[0]
     activations = None
     if recipe.activations:

@@ -1,6 +1,5 @@
 """What a config comes to, before anything is trained."""
 
-import functools
 from typing import Any
 
 import jax
@@ -59,12 +58,14 @@ def state_bytes(now: state.TrainState) -> int:
 
 
 def _logit_shapes(cfg: config.Config, recipe: state.Recipe, now: state.TrainState) -> list[Any]:
-    channels = 6 if recipe.conditional else 3
-    picture = jax.ShapeDtypeStruct((cfg.batch_size, cfg.image_size, cfg.image_size, channels), jnp.float32)
-    variables = {"params": now.disc.params[state.FORWARD], **now.disc.stats[state.FORWARD]}
-    judge = functools.partial(recipe.discriminator.apply, mutable=list(now.disc.stats[state.FORWARD]))
-    verdict, _ = jax.eval_shape(judge, variables, picture)
-    return [logits.shape for logits in verdict.logits]
+    """The shapes of what the discriminator says of a batch."""
+    picture = jax.ShapeDtypeStruct((cfg.batch_size, cfg.image_size, cfg.image_size, 3), jnp.float32)
+
+    def verdict(params: Any, stats: Any, pictures: jax.Array) -> models.Verdict:
+        return step.judge_of(recipe, params, stats, recipe.frozen, pictures)(pictures)[0]
+
+    made = jax.eval_shape(verdict, now.disc.params[state.FORWARD], now.disc.stats[state.FORWARD], picture)
+    return [logits.shape for logits in made.logits]
 
 
 def _losses(objective: losses.Objective) -> list[str]:

@@ -138,3 +138,11 @@ def test_best_last_and_a_step(workdir):
         gqst.load_generator(workdir, direction="backward")
     with pytest.raises(types.InputError, match=r"it has no config\.json"):
         gqst.load_generator(workdir.parent)
+
+
+def test_keeping_the_colours(workdir, generator):
+    """The brightness is the style's, the differences between channels are the source's."""
+    picture = np.random.default_rng(0).uniform(0.4, 0.6, (40, 36, 3)).astype(np.float32)
+    kept, styled = gqst.load_generator(workdir, which=generator.step, keep_colors=True)(picture), generator(picture)
+    weights = np.float32([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(kept, np.clip(picture + ((styled - picture) @ weights)[..., None], 0, 1), atol=1e-5)

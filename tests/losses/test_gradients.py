@@ -142,7 +142,7 @@ def test_generator_terms(entry, disc, frozen, through_networks):
     judge, variables = disc
     heads = {entry.label: {}}
     if entry.head is not None:
-        heads = {"tested": entry.head.init(jax.random.key(0), {"layer": jnp.ones((1, 1, 3))})["params"]}
+        heads = {entry.term: entry.head.init(jax.random.key(0), {"layer": jnp.ones((1, 1, 3))})["params"]}
 
     def loss(one, other):
         logits = base.Logits(fake=judge(variables, one).logits)

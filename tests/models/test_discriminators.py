@@ -44,7 +44,7 @@ def _count(module, channels: int) -> int:
 
 
 def test_every_discriminator_is_tested_here():
-    assert set(SMALL) == set(base.DISCRIMINATORS)
+    assert set(SMALL) | {"projected"} == set(base.DISCRIMINATORS)
 
 
 @pytest.mark.parametrize(("channels", "published"), [(3, 2_764_737), (6, 2_767_809)])
@@ -193,3 +193,21 @@ def test_batch_norm_takes_the_batchs_own_statistics(name):
     judge = jax.jit(lambda x: module.apply(variables, x, mutable=["batch_stats"])[0].logits, compiler_options=LEVEL_0)
     together, alone = judge(pictures)[0][:1], judge(pictures[:1])[0]
     assert np.abs(together - alone).max() > 1e-4
+
+
+def test_projected_has_a_head_for_each_layer_of_the_features():
+    module = base.DISCRIMINATORS.build(config.choice("projected", filters=8), dtype=jnp.float32)
+    network, layers = module.wants
+    assert (network, layers) == ("vgg16", ("relu1_2", "relu2_2", "relu3_3", "relu4_1"))
+    rng = np.random.default_rng(0)
+    seen = {layer: rng.random((2, 32 // 2**n, 48 // 2**n, 4 * 2**n), np.float32) for n, layer in enumerate(layers)}
+    pictures = _pictures(32, 48)
+    run = functools.partial(jax.jit, compiler_options=LEVEL_0)
+    variables = run(lambda: module.init(jax.random.key(0), pictures, features=seen))()
+    judge = run(lambda pictures, seen: module.apply(variables, pictures, features=seen))
+    verdict = judge(pictures, seen)
+    assert [x.shape for x in verdict.logits] == [(2, 16, 24, 1), (2, 8, 12, 1), (2, 4, 6, 1), (2, 2, 3, 1)]
+    # It sees features alone, whatever their scale.
+    other = judge(pictures[::-1], {layer: 7.0 * x for layer, x in seen.items()})
+    for one, two in zip(verdict.logits, other.logits, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-3)
