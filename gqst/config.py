@@ -100,7 +100,7 @@ class Optimizer:
       learning_rate: the highest rate.
       schedule: `constant`, `linear_decay` (constant until decay_start, then to 0 at the last step, as
         CycleGAN) or `cosine` (to 0 at the last step).
-      warmup_steps: steps of linear rise from 0 before the schedule.
+      warmup_steps: steps of linear rise from 0 before the schedule, at most half of the run.
       decay_start: step where linear_decay begins; None is half of the run.
       clip_norm: largest global norm of the gradient; None clips nothing.
       options: the optimiser's own options, as in {"b2": 0.99}. Where it has a first moment b1, that is 0.5

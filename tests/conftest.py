@@ -34,12 +34,24 @@ SMALL = (
     "log_every=5",
     "metrics=()",
 )
+# The frozen features of the real one would be most of the time of a test.
+PIXELS = (
+    "discriminator=patch",
+    "discriminator.norm=none",
+    "discriminator.spectral_norm=True",
+    "generator.norm=instance",
+    "generator_optimizer.schedule=constant",
+    "generator_optimizer.warmup_steps=0",
+)
+WITHOUT_FEATURES = ("losses.content=off", "losses.style=off")
 SMALL_RESNET = (*SMALL, "generator.blocks=1")
 
 
 def small(name: str, *changes: str) -> config.Config:
     """A real config shrunk to what a test can train."""
     shrink = [*SMALL, "generator.depth=3"] if name == "pix2pix" else [*SMALL_RESNET]
+    if name == "style_image":
+        shrink = [*PIXELS, *WITHOUT_FEATURES, *shrink]
     if name == "quickstart":
         shrink += ["discriminator.layers=1", "discriminator.scales=2"]
     return config.override(config.load(name), [*shrink, *changes])

@@ -145,12 +145,16 @@ def test_objectives_of_the_configs_are_what_they_say():
     kinds = {}
     for name in config.bundled():
         cfg = config.load(name)
-        paired = cfg.data.name in ("pairs", "matched")
+        paired = cfg.data.name in ("pairs", "matched", "clean")
         objective = losses.build(cfg.losses, paired=paired)
         kinds[name] = (paired, state.directions(objective))
-    assert kinds["cyclegan"] == (False, ("forward", "backward"))
-    assert kinds["pix2pix"] == (True, ("forward",))
-    assert kinds["style_image"] == kinds["quickstart"] == (False, ("forward",))
+    both, one_way = (False, ("forward", "backward")), (False, ("forward",))
+    assert kinds["pix2pix"] == kinds["restore"] == (True, ("forward",))
+    for name in ("style_image", "quickstart", "photo2painting", "cut", "fastcut", "paper"):
+        assert kinds[name] == one_way, name
+    for name in ("cyclegan", "horse2zebra", "monet2photo", "facades"):
+        assert kinds[name] == both, name
+    assert len(kinds) == 12
 
 
 BAD = [
@@ -193,7 +197,7 @@ def test_bad_input_is_one_sentence_and_code_2(refused, tmp_path, changes, senten
 def test_bad_input_from_the_shell(run):
     done = run("gqst.train", "--config", "nothing", "--workdir", "run")
     _check_sentence(done.returncode, done.stderr)
-    assert "no config file 'nothing'; give a path, or one that comes with gqst: cyclegan" in done.stderr
+    assert "no config file 'nothing'; give a path, or one that comes with gqst: cut, cyclegan" in done.stderr
 
 
 def test_bad_folders_are_one_sentence(refused, tmp_path):
@@ -210,20 +214,20 @@ def test_bad_folders_are_one_sentence(refused, tmp_path):
     said = refused("--config", "pix2pix", *matched)
     assert "3" in said and "2" in said
     (tmp_path / "painting.jpg").write_text("no picture")
-    small = ["--set", *conftest.SMALL_RESNET, "data.image=painting.jpg"]
+    small = ["--set", *conftest.PIXELS, *conftest.SMALL_RESNET, "data.image=painting.jpg"]
     assert "painting.jpg" in refused("--config", "style_image", *small)
 
 
 def test_a_workdir_that_cannot_be_written_is_one_sentence(refused, tmp_path):
     (tmp_path / "file").write_text("")
-    changes = ["--set", *conftest.SMALL_RESNET, "batch_size=8"]
+    changes = ["--set", *conftest.PIXELS, *conftest.SMALL_RESNET, "batch_size=8"]
     said = refused("--config", "style_image", *changes, workdir="file/run")
     assert "cannot write to file/run" in said
 
 
 def test_no_space_is_found_before_training(refused, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30, 0))
-    changes = ["--set", *conftest.SMALL_RESNET, "batch_size=8"]
+    changes = ["--set", *conftest.PIXELS, *conftest.SMALL_RESNET, "batch_size=8"]
     assert "no space for checkpoints in" in refused("--config", "style_image", *changes)
 
 

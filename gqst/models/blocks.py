@@ -10,9 +10,9 @@ from jaxtyping import Array, Float
 from gqst.models import convolutions
 
 Norm = Literal["instance", "batch", "group", "none"]
-Padding = Literal["reflect", "zero", "edge"]
+Padding = Literal["reflect", "zero"]
 
-_PAD_MODES = {"reflect": "reflect", "zero": "constant", "edge": "edge"}
+_PAD_MODES = {"reflect": "reflect", "zero": "constant"}
 INIT = nn.initializers.normal(0.02)  # of CycleGAN and pix2pix
 
 

@@ -15,7 +15,7 @@ def build(cfg: config.Optimizer, *, steps: int) -> tuple[optax.GradientTransform
       steps: of the whole run; linear_decay and cosine end there at 0.
 
     Raises:
-      InputError: an option that the optimiser does not take, or a warm-up or decay outside the run.
+      InputError: an option that the optimiser does not take, or a decay outside the run.
     """
     rate = learning_rate(cfg, steps=steps)
     make = getattr(optax, cfg.name)
@@ -37,10 +37,11 @@ def build(cfg: config.Optimizer, *, steps: int) -> tuple[optax.GradientTransform
 
 
 def learning_rate(cfg: config.Optimizer, *, steps: int) -> optax.Schedule:
-    """The learning rate by step; InputError if the warm-up or the decay starts outside the run."""
-    peak, warmup = cfg.learning_rate, cfg.warmup_steps
-    if warmup and warmup >= steps:
-        raise types.InputError(f"warmup_steps={warmup} leaves nothing of a run of {steps} steps")
+    """The learning rate by step; InputError if the decay starts outside the run.
+
+    A warm-up takes at most half of the run, so that a config can be tried with few steps.
+    """
+    peak, warmup = cfg.learning_rate, min(cfg.warmup_steps, steps // 2)
     if cfg.schedule == "constant":
         after = optax.constant_schedule(peak)
     elif cfg.schedule == "cosine":
