@@ -185,7 +185,10 @@ def build_recipe(cfg: config.Config, *, paired: bool) -> Recipe:
         image_size=cfg.image_size,
     )
     try:
+        _check_layers(recipe, cfg)
         jax.eval_shape(lambda: create(recipe, jax.random.key(0), recipe.initial))
+    except types.InputError:
+        raise
     except ValueError as error:
         # A network that cannot take pictures of this size says so when it is traced.
         raise types.InputError(f"image_size={cfg.image_size}: {error}") from error
@@ -282,8 +285,28 @@ def _encoded(objective: losses_base.Objective, generator: Any, cfg: config.Confi
     layers = {layers for _, layers in asked}
     if len(layers) > 1:
         raise types.InputError(f"losses ask for different layers of the generator: {sorted(layers)}; give all the same")
-    wanted = tuple(layers.pop() or generator.taps)
+    wanted = tuple(layers.pop() or _taps(generator))
     return {picture: wanted for pictures, _ in asked for picture in pictures}
+
+
+def _taps(generator: Any) -> tuple[str, ...]:
+    return generator.taps
+
+
+def _check_layers(recipe: Recipe, cfg: config.Config) -> None:
+    """InputError if the generator does not have the layers that losses look at."""
+    picture = jnp.zeros((1, cfg.image_size, cfg.image_size, 3))
+
+    def encode(taps: tuple[str, ...]) -> Any:
+        return recipe.generator.apply(recipe.generator.init(jax.random.key(0), picture), picture, taps=taps)
+
+    for taps in set(recipe.encoded.values()):
+        missing = set(taps) - set(jax.eval_shape(functools.partial(encode, taps)))
+        if missing:
+            raise types.InputError(
+                f"generator {cfg.generator.name!r} has no layer {min(missing)!r}; "
+                f"there are: {', '.join(_taps(recipe.generator))}"
+            )
 
 
 def _heads(objective: losses_base.Objective) -> dict[str, nn.Module]:

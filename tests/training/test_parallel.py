@@ -14,11 +14,14 @@ RATE = 1e-3
 CHANGES = (
     "batch_size=8",
     "generator.blocks=0",
+    "generator.norm=batch",
     "generator.scales=1",
     "discriminator.layers=1",
     "losses.adversarial.form=wgan_gp",
     "losses.style.weight=0.1",
     "losses.style.layers=('relu1_1',)",
+    "losses.patch_nce.weight=0.1",
+    "losses.patch_nce.width=8",
     "pool_size=4",
     *(
         f"{player}_optimizer.{change}"
@@ -32,6 +35,7 @@ TREES = {
     "generator": lambda s: s.gen.params,
     "discriminator": lambda s: s.disc.params,
     "spectral norm": lambda s: s.disc.stats,
+    "batch norm": lambda s: s.gen.stats,
     "average": lambda s: s.ema,
     "pool": lambda s: [p.pictures for p in s.pool.values()],
 }

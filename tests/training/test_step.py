@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gqst import config, types
 from gqst.quality import metrics as quality
-from gqst.training import parallel, state
+from gqst.training import parallel, state, step, summary
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
@@ -275,3 +276,40 @@ def test_without_a_game_there_is_no_discriminator_and_the_loss_falls(pictures):
         losses.append(float(metrics["loss/l1"]))
     assert not any("discriminator" in name for name in metrics)
     assert losses[-1] < 0.9 * losses[0] and across.traces == 1
+
+
+def test_the_encoders_layers_that_losses_ask_for():
+    cfg = conftest.small("cut", "losses.identity_nce=off")
+    recipe = state.build_recipe(cfg, paired=False)
+    assert recipe.encoded == dict.fromkeys(("fake", "source"), ("pixels", "down1", "down2", "block1"))
+    given = config.override(cfg, ["losses.patch_nce.layers=('down1',)"])
+    assert state.build_recipe(given, paired=False).encoded["fake"] == ("down1",)
+    for change, pattern in (
+        ("losses.patch_nce.layers=('down7',)", "has no layer 'down7'.*block1"),
+        ("losses.other.term=patch_nce losses.other.weight=1 losses.other.layers=('down1',)", "different layers"),
+        ("losses.other.term=patch_nce losses.other.weight=1 losses.other.width=8", "share one width"),
+    ):
+        with pytest.raises(types.InputError, match=pattern):
+            state.build_recipe(config.override(cfg, change.split()), paired=False)
+
+
+def test_one_head_serves_all_losses_of_a_term():
+    cfg = conftest.small("cut", "losses.patch_nce.width=8", "losses.identity_nce.width=8")
+    now, metrics = summary.trace(cfg, state.build_recipe(cfg, paired=False))
+    assert set(now.gen.params) == {"forward", "heads"} and set(now.gen.params["heads"]["forward"]) == {"patch_nce"}
+    assert set(now.ema) == {"forward"}
+    assert {"loss/patch_nce", "loss/identity_nce"} <= set(metrics)
+
+
+def test_frozen_parameters_are_no_part_of_the_state():
+    """They enter as an argument: the state has none of their 1.7 million numbers, nor has the program."""
+    cfg = conftest.small("photo2painting", "discriminator=projected", "discriminator.filters=4", "generator.filters=4")
+    recipe = state.build_recipe(cfg, paired=False)
+    assert set(recipe.frozen) == {"vgg16"}
+    now, _ = summary.trace(cfg, recipe)
+    assert summary.state_bytes(now) < 2**22
+    shape = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    batch = {"source": shape, "target": shape}
+    lowered = jax.jit(step.build(recipe)).lower(now, batch, recipe.frozen)
+    constants = [line for line in lowered.as_text().splitlines() if "stablehlo.constant" in line]
+    assert max(map(len, constants)) < 10_000

@@ -42,7 +42,7 @@ class ResNet(nn.Module, kw_only=True):
     @property
     def taps(self) -> tuple[str, ...]:
         """The layers of the encoder that contrastive terms look at: those of CUT, where there are as many."""
-        middle = [f"block{number}" for number in sorted({1, (self.blocks + 1) // 2}) if number <= self.blocks]
+        middle = [f"block{number}" for number in sorted({1, (self.blocks + 1) // 2}) if 1 <= number <= self.blocks]
         return ("pixels", *(f"down{scale}" for scale in range(1, self.scales + 1)), *middle)
 
     @nn.compact
