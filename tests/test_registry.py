@@ -15,7 +15,7 @@ from gqst import config, registry, types
 from gqst.data import sources
 from gqst.losses import base as losses
 from gqst.models import base as models
-from gqst.training import state, summary
+from gqst.training import recipes, summary
 from tests import conftest
 
 SHAPES = registry.Registry("shape")
@@ -110,7 +110,7 @@ def test_a_generator_and_a_loss_from_outside(outsider):
             conftest.small("style_image"),
             ["generator=tint", "generator.gain=0.5", "losses.brightness=2", "losses.brightness.aim=0.25"],
         )
-        recipe = state.build_recipe(cfg, paired=False)
+        recipe = recipes.build(cfg, paired=False)
         _, metrics = summary.trace(cfg, recipe)
         assert "loss/brightness" in metrics
         params = recipe.generator.init(jax.random.key(0), jnp.ones((1, 16, 16, 3)))

@@ -16,7 +16,7 @@ import pytest
 from gqst import cli, config, train
 from gqst.data import sources
 from gqst.losses import base as losses
-from gqst.training import checkpoint, loop, state
+from gqst.training import checkpoint, loop, recipes, state
 from tests import conftest
 
 # Unpaired with cycles, a pool, all that a run carries; 8 channels.
@@ -30,7 +30,7 @@ def _arguments(workdir: pathlib.Path, *changes: str) -> list[str]:
 def _final(workdir: pathlib.Path, *changes: str) -> tuple[state.TrainState, dict]:
     """The newest state of a run, and its note."""
     cfg = config.override(config.load("cyclegan"), [*TINY, *changes])
-    recipe = state.build_recipe(cfg, paired=False)
+    recipe = recipes.build(cfg, paired=False)
     shapes = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0)))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
@@ -147,7 +147,7 @@ def test_objectives_of_the_configs_are_what_they_say():
         cfg = config.load(name)
         paired = cfg.data.name in ("pairs", "matched", "clean")
         objective = losses.build(cfg.losses, paired=paired)
-        kinds[name] = (paired, state.directions(objective))
+        kinds[name] = (paired, recipes.directions(objective))
     both, one_way = (False, ("forward", "backward")), (False, ("forward",))
     assert kinds["pix2pix"] == kinds["restore"] == (True, ("forward",))
     for name in ("style_image", "quickstart", "photo2painting", "cut", "fastcut", "paper"):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from gqst import config, types
 from gqst.losses import base as losses
 from gqst.models import base as models
-from gqst.training import checkpoint, colors, parallel, state
+from gqst.training import checkpoint, colors, parallel, recipes
 
 
 class Generator:
@@ -59,7 +59,7 @@ def load_generator(
     workdir: str | pathlib.Path,
     *,
     which: checkpoint.Which = "best",
-    direction: str = state.FORWARD,
+    direction: str = recipes.FORWARD,
     keep_colors: bool = False,
 ) -> Generator:
     """The trained generator of a run, as a function of pictures.
@@ -84,7 +84,7 @@ def load_generator(
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
-    trained = state.directions(losses.build(cfg.losses, paired=True))
+    trained = recipes.directions(losses.build(cfg.losses, paired=True))
     if direction not in trained:
         raise types.InputError(f"the run in {folder} has no direction {direction!r}; it has: {', '.join(trained)}")
     ema, step = checkpoint.load_ema(folder / "checkpoints", which, dict.fromkeys(trained, like))

@@ -15,7 +15,7 @@ import numpy as np
 from gqst import config, types
 from gqst.data import pipeline, sources
 from gqst.quality import selection
-from gqst.training import checkpoint, parallel, perception, progress, round, state, summary, writer
+from gqst.training import checkpoint, parallel, perception, progress, recipes, round, state, summary, writer
 
 OnRound = Callable[[int, Mapping[str, Any], pathlib.Path], None]
 
@@ -65,7 +65,7 @@ def train(
     folder = pathlib.Path(workdir)
     # 1. Everything that can be wrong with the input is found before anything is written.
     dataset = sources.build(cfg.data, validation=cfg.validation)
-    recipe = state.build_recipe(cfg, paired=dataset.paired)
+    recipe = recipes.build(cfg, paired=dataset.paired)
     across = parallel.build(
         recipe,
         mode=mode,
@@ -117,7 +117,7 @@ class _Run:
         cfg: config.Config,
         folder: pathlib.Path,
         dataset: sources.Dataset,
-        recipe: state.Recipe,
+        recipe: recipes.Recipe,
         across: parallel.Parallel,
         store: checkpoint.Checkpoints,
         batches: Any,

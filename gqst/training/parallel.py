@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gqst import types
-from gqst.training import state, step
+from gqst.training import recipes, state, step
 
 Mode = Literal["jit", "pmap"]
 AXIS = "data"
@@ -37,7 +37,7 @@ class Parallel(Protocol):
 
 
 def build(
-    recipe: state.Recipe,
+    recipe: recipes.Recipe,
     *,
     mode: Mode = "jit",
     batch_size: int,
@@ -66,7 +66,7 @@ def build(
 
 
 class _Jit:
-    def __init__(self, recipe: state.Recipe, repeats: int, devices: Sequence[jax.Device]):
+    def __init__(self, recipe: recipes.Recipe, repeats: int, devices: Sequence[jax.Device]):
         self.traces = 0
         mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
         self._everywhere = NamedSharding(mesh, PartitionSpec())
@@ -102,7 +102,7 @@ class _Jit:
 
 
 class _Pmap:
-    def __init__(self, recipe: state.Recipe, repeats: int, devices: Sequence[jax.Device]):
+    def __init__(self, recipe: recipes.Recipe, repeats: int, devices: Sequence[jax.Device]):
         self.traces = 0
         self._devices = list(devices)
         self._batch_axis = 0 if repeats == 1 else 1
@@ -157,7 +157,7 @@ def compile_level(level: int, devices: Sequence[jax.Device]) -> dict[str, int] |
     return {"xla_backend_optimization_level": level} if devices[0].platform == "cpu" else None
 
 
-def _creator(recipe: state.Recipe) -> Callable[[jax.Array, Any], state.TrainState]:
+def _creator(recipe: recipes.Recipe) -> Callable[[jax.Array, Any], state.TrainState]:
     return lambda key, initial: state.create(recipe, key, initial)
 
 

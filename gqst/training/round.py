@@ -9,7 +9,7 @@ import numpy as np
 
 from gqst.losses import base as losses
 from gqst.quality import distribution, metrics, selection
-from gqst.training import colors, parallel, perception, state
+from gqst.training import colors, parallel, perception, recipes
 
 FEWEST = 10
 """Pictures of each domain below which a kernel distance says nothing."""
@@ -20,7 +20,7 @@ class Round:
 
     def __init__(
         self,
-        recipe: state.Recipe,
+        recipe: recipes.Recipe,
         held_out: Mapping[str, np.ndarray],
         *,
         paired: bool,
@@ -100,12 +100,12 @@ class Round:
         self.traces += 1
         source = batch["source"]
         keep = self._recipe.keep_colors
-        fake = colors.translate(self._recipe.generator, ema[state.FORWARD], source, keep_colors=keep)
+        fake = colors.translate(self._recipe.generator, ema[recipes.FORWARD], source, keep_colors=keep)
         pictures = {"fake": fake}
         values = {"contrast_structure": metrics.contrast_structure(fake, source)}
         values |= perception.compare(frozen, fake, source)
         if self._recipe.cycled:
-            cycled = colors.translate(self._recipe.generator, ema[state.BACKWARD], fake, keep_colors=keep)
+            cycled = colors.translate(self._recipe.generator, ema[recipes.BACKWARD], fake, keep_colors=keep)
             pictures["cycled"] = cycled
             values["ssim_cycled"] = metrics.ssim(cycled, source)
         if self._paired:

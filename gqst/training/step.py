@@ -11,14 +11,14 @@ import optax
 from gqst import types
 from gqst.losses import base as losses
 from gqst.models import base as models
-from gqst.training import colors, pool, state
+from gqst.training import colors, pool, recipes, state
 
 Frozen = Mapping[str, Any]
 Step = Callable[[state.TrainState, types.Batch, Frozen], tuple[state.TrainState, types.Metrics]]
 Pictures = dict[str, dict[str, jax.Array]]
 
 
-def build(recipe: state.Recipe, *, axis_name: str | None = None) -> Step:
+def build(recipe: recipes.Recipe, *, axis_name: str | None = None) -> Step:
     """The training step (state, batch, frozen) -> (state, metrics) of a recipe.
 
     Both players' gradients are taken at the parameters before the step, on the same fakes: what CycleGAN's
@@ -119,7 +119,7 @@ def repeat(step: Step) -> Step:
 
 
 def generate(
-    recipe: state.Recipe, params: Any, stats: Mapping[str, Any], views: Pictures
+    recipe: recipes.Recipe, params: Any, stats: Mapping[str, Any], views: Pictures
 ) -> tuple[Pictures, dict[str, Any]]:
     """All pictures that the terms need: by direction fake, and identity and cycled if needed; and the new stats.
 
@@ -148,15 +148,15 @@ def mean_over_devices(x: Any, axis_name: str | None) -> Any:
     return x if axis_name is None else jax.lax.pmean(x, axis_name)
 
 
-def _views(recipe: state.Recipe, batch: types.Batch) -> Pictures:
+def _views(recipe: recipes.Recipe, batch: types.Batch) -> Pictures:
     """The batch as each direction sees it."""
     source, target = (colors.grey(x) if recipe.keep_colors else x for x in (batch["source"], batch["target"]))
     ends, turned = {"source": source, "target": target}, {"source": target, "target": source}
-    return {d: ends if d == state.FORWARD else turned for d in recipe.directions}
+    return {d: ends if d == recipes.FORWARD else turned for d in recipe.directions}
 
 
 def _opposite(direction: str) -> str:
-    return state.BACKWARD if direction == state.FORWARD else state.FORWARD
+    return recipes.BACKWARD if direction == recipes.FORWARD else recipes.FORWARD
 
 
 def _picture_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Array:
@@ -165,7 +165,7 @@ def _picture_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Arra
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(count))
 
 
-def judge_of(recipe: state.Recipe, params: Any, stats: Mapping[str, Any], frozen: Frozen, source: jax.Array) -> Any:
+def judge_of(recipe: recipes.Recipe, params: Any, stats: Mapping[str, Any], frozen: Frozen, source: jax.Array) -> Any:
     """The discriminator as a function of pictures -> (verdict, stats)."""
 
     def judge(pictures: jax.Array, *, update_stats: bool = False) -> tuple[models.Verdict, Any]:
@@ -195,7 +195,7 @@ def _translate(apply: Any, params: Any, stats: Mapping[str, Any], pictures: jax.
 
 
 def _encode(
-    recipe: state.Recipe, params: Any, stats: Mapping[str, Any], pictures: Mapping[str, jax.Array]
+    recipe: recipes.Recipe, params: Any, stats: Mapping[str, Any], pictures: Mapping[str, jax.Array]
 ) -> dict[str, dict[str, jax.Array]]:
     """The activations of the generator's encoder that terms look at, by picture and layer."""
     made = {}
@@ -206,7 +206,7 @@ def _encode(
 
 
 def _verdict(
-    recipe: state.Recipe,
+    recipe: recipes.Recipe,
     disc: state.Player,
     frozen: Frozen,
     direction: str,
@@ -225,7 +225,7 @@ def _verdict(
 
 
 def _features(
-    recipe: state.Recipe, frozen: Frozen, pictures: Mapping[str, jax.Array]
+    recipe: recipes.Recipe, frozen: Frozen, pictures: Mapping[str, jax.Array]
 ) -> dict[str, dict[str, dict[str, jax.Array]]]:
     """The activations of the frozen networks that terms want, by network, picture and layer."""
     return {
@@ -238,7 +238,7 @@ def _features(
 
 
 def _add(
-    recipe: state.Recipe,
+    recipe: recipes.Recipe,
     now: state.TrainState,
     context: losses.Context,
     player: losses.Player,
@@ -248,7 +248,7 @@ def _add(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The loss and metrics with those of one direction added; the backward ones are named so."""
     more, named = losses.total(recipe.objective, context, player=player, step=now.step, multipliers=now.multipliers)
-    if direction == state.BACKWARD:
+    if direction == recipes.BACKWARD:
         named = {f"{name}_backward": v for name, v in named.items() if name.startswith("loss/")}
     return loss + more, metrics | named
 

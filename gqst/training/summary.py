@@ -9,7 +9,7 @@ from gqst import config
 from gqst.data import sources
 from gqst.losses import base as losses
 from gqst.models import base as models
-from gqst.training import progress, state, step
+from gqst.training import progress, recipes, state, step
 
 
 def describe(cfg: config.Config) -> str:
@@ -19,7 +19,7 @@ def describe(cfg: config.Config) -> str:
       InputError: config or data cannot be used.
     """
     dataset = sources.build(cfg.data, validation=cfg.validation)
-    recipe = state.build_recipe(cfg, paired=dataset.paired)
+    recipe = recipes.build(cfg, paired=dataset.paired)
     now, metrics = trace(cfg, recipe)
     with progress.Counter("reading pictures") as counter:
         counts = sources.check(dataset, counter)
@@ -44,7 +44,7 @@ def describe(cfg: config.Config) -> str:
     return "\n".join(lines)
 
 
-def trace(cfg: config.Config, recipe: state.Recipe) -> tuple[state.TrainState, Any]:
+def trace(cfg: config.Config, recipe: recipes.Recipe) -> tuple[state.TrainState, Any]:
     """The state and metrics of one step as shapes, with nothing computed."""
     now = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0)))
     shape = (cfg.batch_size, cfg.image_size, cfg.image_size, 3)
@@ -57,14 +57,14 @@ def state_bytes(now: state.TrainState) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(now))
 
 
-def _logit_shapes(cfg: config.Config, recipe: state.Recipe, now: state.TrainState) -> list[Any]:
+def _logit_shapes(cfg: config.Config, recipe: recipes.Recipe, now: state.TrainState) -> list[Any]:
     """The shapes of what the discriminator says of a batch."""
     picture = jax.ShapeDtypeStruct((cfg.batch_size, cfg.image_size, cfg.image_size, 3), jnp.float32)
 
     def verdict(params: Any, stats: Any, pictures: jax.Array) -> models.Verdict:
         return step.judge_of(recipe, params, stats, recipe.frozen, pictures)(pictures)[0]
 
-    made = jax.eval_shape(verdict, now.disc.params[state.FORWARD], now.disc.stats[state.FORWARD], picture)
+    made = jax.eval_shape(verdict, now.disc.params[recipes.FORWARD], now.disc.stats[recipes.FORWARD], picture)
     return [logits.shape for logits in made.logits]
 
 

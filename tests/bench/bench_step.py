@@ -27,11 +27,11 @@ def jax_step(size: int, batch: int, filters: int, blocks: int) -> Callable[[], f
     import numpy as np
 
     from gqst import config
-    from gqst.training import parallel, state
+    from gqst.training import parallel, recipes
 
     changes = [f"image_size={size}", f"batch_size={batch}", f"generator.filters={filters}"]
     changes += [f"generator.blocks={blocks}", f"discriminator.filters={filters}", "pool_size=0"]
-    recipe = state.build_recipe(config.override(config.load("cyclegan"), changes), paired=False)
+    recipe = recipes.build(config.override(config.load("cyclegan"), changes), paired=False)
     across = parallel.build(recipe, batch_size=batch, devices=jax.devices()[:1])
     rng = np.random.default_rng(0)
     shape = (batch, size, size, 3)

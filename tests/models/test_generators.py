@@ -10,7 +10,7 @@ import pytest
 
 from gqst import config, types
 from gqst.models import base, convolutions
-from gqst.training import state, summary
+from gqst.training import recipes, state, summary
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
@@ -168,7 +168,7 @@ def test_too_small_pictures(name, least):
 @pytest.mark.parametrize("name", sorted(config.bundled()))
 def test_every_config_traces_at_its_real_size(name):
     cfg = config.load(name)
-    recipe = state.build_recipe(cfg, paired=cfg.conditional or "l1" in cfg.losses)
+    recipe = recipes.build(cfg, paired=cfg.conditional or "l1" in cfg.losses)
     before = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0)))
     after, metrics = summary.trace(cfg, recipe)
     assert jax.tree.structure(before) == jax.tree.structure(after)
@@ -179,7 +179,7 @@ def test_every_config_traces_at_its_real_size(name):
 def test_a_step_in_bfloat16_keeps_a_wide_state():
     cfg = conftest.small("style_image")
     narrow = config.override(cfg, ["compute_dtype=bfloat16"])
-    states = [summary.trace(c, state.build_recipe(c, paired=False))[0] for c in (cfg, narrow)]
+    states = [summary.trace(c, recipes.build(c, paired=False))[0] for c in (cfg, narrow)]
     assert _kinds(states[0]) == _kinds(states[1])
 
 
@@ -190,7 +190,7 @@ def _kinds(tree):
 def test_a_picture_size_that_the_network_cannot_take():
     cfg = config.override(config.load("pix2pix"), ["image_size=128"])
     with pytest.raises(types.InputError, match="image_size=128: the network needs pictures of 256 px"):
-        state.build_recipe(cfg, paired=True)
+        recipes.build(cfg, paired=True)
 
 
 def test_options_have_defaults():

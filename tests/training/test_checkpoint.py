@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from gqst import types
-from gqst.training import checkpoint, state
+from gqst.training import checkpoint, recipes, state
 from tests import conftest
 
 # When one read of a damaged checkpoint fails, Orbax drops the others: their coroutines are never finished, and
@@ -88,7 +88,7 @@ def _restore(run: pathlib.Path):
 def test_every_leaf_comes_back_bit_for_bit(tmp_path):
     tiny = ("generator.blocks=0", "generator.scales=1", "discriminator.layers=1")
     cfg = conftest.small("cyclegan", *tiny, "pool_size=3", "discriminator.spectral_norm=True")
-    recipe = state.build_recipe(cfg, paired=False)
+    recipe = recipes.build(cfg, paired=False)
     create = jax.jit(lambda key: state.create(recipe, key), compiler_options=LEVEL_0)
     now = create(jax.random.key(0))
     pool = {d: p.replace(pictures=p.pictures + 0.3, count=p.count + 2) for d, p in now.pool.items()}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gqst import types
-from gqst.training import parallel, state
+from gqst.training import parallel, recipes, state
 from tests import conftest
 
 # SGD, because Adam hides a gradient that is 8 times too large. Rounding differs with the order of sums, and a
@@ -43,7 +43,7 @@ TREES = {
 
 @pytest.fixture(scope="module")
 def recipe():
-    return state.build_recipe(conftest.small("style_image", *CHANGES), paired=False)
+    return recipes.build(conftest.small("style_image", *CHANGES), paired=False)
 
 
 @pytest.fixture(scope="module")

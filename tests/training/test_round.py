@@ -8,7 +8,7 @@ import skimage.metrics
 from gqst.models.features import base as features
 from gqst.models.features import efficientnet_lite
 from gqst.quality import distribution
-from gqst.training import perception, round, state
+from gqst.training import perception, recipes, round, state
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
@@ -24,7 +24,7 @@ def held_out():
 
 
 def _make(held_out, name, *changes, paired=False):
-    recipe = state.build_recipe(conftest.small(name, *TINY.get(name, ()), *changes), paired=paired)
+    recipe = recipes.build(conftest.small(name, *TINY.get(name, ()), *changes), paired=paired)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
     made = round.Round(recipe, held_out, paired=paired, batch_size=2, samples=3)
     apply = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)
@@ -104,7 +104,7 @@ def test_fewer_pictures_than_a_batch():
 @pytest.mark.slow  # EfficientNet is compiled
 def test_what_frozen_networks_see(held_out):
     """KID with ten pictures of each and above; with fewer only the metrics of single pictures."""
-    recipe = state.build_recipe(conftest.small("style_image"), paired=False)
+    recipe = recipes.build(conftest.small("style_image"), paired=False)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
     rng = np.random.default_rng(0)
     many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}

@@ -9,7 +9,7 @@ import pytest
 
 from gqst import config, types
 from gqst.quality import metrics as quality
-from gqst.training import parallel, state, step, summary
+from gqst.training import parallel, recipes, state, step, summary
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
@@ -31,7 +31,7 @@ TINY = {
 
 def _made(name: str, *changes: str, paired: bool = False, repeats: int = 1):
     cfg = conftest.small(name, *TINY[name], *changes)
-    recipe = state.build_recipe(cfg, paired=paired)
+    recipe = recipes.build(cfg, paired=paired)
     one = jax.devices()[:1]
     return recipe, parallel.build(recipe, batch_size=2, repeats=repeats, devices=one)
 
@@ -280,22 +280,22 @@ def test_without_a_game_there_is_no_discriminator_and_the_loss_falls(pictures):
 
 def test_the_encoders_layers_that_losses_ask_for():
     cfg = conftest.small("cut", "losses.identity_nce=off")
-    recipe = state.build_recipe(cfg, paired=False)
+    recipe = recipes.build(cfg, paired=False)
     assert recipe.encoded == dict.fromkeys(("fake", "source"), ("pixels", "down1", "down2", "block1"))
     given = config.override(cfg, ["losses.patch_nce.layers=('down1',)"])
-    assert state.build_recipe(given, paired=False).encoded["fake"] == ("down1",)
+    assert recipes.build(given, paired=False).encoded["fake"] == ("down1",)
     for change, pattern in (
         ("losses.patch_nce.layers=('down7',)", "has no layer 'down7'.*block1"),
         ("losses.other.term=patch_nce losses.other.weight=1 losses.other.layers=('down1',)", "different layers"),
         ("losses.other.term=patch_nce losses.other.weight=1 losses.other.width=8", "share one width"),
     ):
         with pytest.raises(types.InputError, match=pattern):
-            state.build_recipe(config.override(cfg, change.split()), paired=False)
+            recipes.build(config.override(cfg, change.split()), paired=False)
 
 
 def test_one_head_serves_all_losses_of_a_term():
     cfg = conftest.small("cut", "losses.patch_nce.width=8", "losses.identity_nce.width=8")
-    now, metrics = summary.trace(cfg, state.build_recipe(cfg, paired=False))
+    now, metrics = summary.trace(cfg, recipes.build(cfg, paired=False))
     assert set(now.gen.params) == {"forward", "heads"} and set(now.gen.params["heads"]["forward"]) == {"patch_nce"}
     assert set(now.ema) == {"forward"}
     assert {"loss/patch_nce", "loss/identity_nce"} <= set(metrics)
@@ -304,7 +304,7 @@ def test_one_head_serves_all_losses_of_a_term():
 def test_frozen_parameters_are_no_part_of_the_state():
     """They enter as an argument: the state has none of their 1.7 million numbers, nor has the program."""
     cfg = conftest.small("photo2painting", "discriminator=projected", "discriminator.filters=4", "generator.filters=4")
-    recipe = state.build_recipe(cfg, paired=False)
+    recipe = recipes.build(cfg, paired=False)
     assert set(recipe.frozen) == {"vgg16"}
     now, _ = summary.trace(cfg, recipe)
     assert summary.state_bytes(now) < 2**22
