@@ -81,17 +81,22 @@ class Encoder(nn.Module, kw_only=True):
         return blocks.Normalize(kind=self.norm, axis_name=self.axis_name, name=name)(x, train=train)
 
 
-def start(file: str, *, filters: int, norm: str) -> dict[str, Any]:
-    """The variables of an `Encoder` from a file in torchvision's names and layout, by collection.
+def start(file: str | None, *, filters: int, norm: str) -> dict[str, Any]:
+    """The variables of the `Encoder` called "encoder", from a file in torchvision's names and layout.
 
     Args:
-      file: .safetensors or .npz.
+      file: .safetensors or .npz; None gives no variables.
       filters: of the encoder, has to be 64.
       norm: of the encoder, has to be batch.
+
+    Returns:
+      trees by collection, as `Module.init` does.
 
     Raises:
       InputError: the file cannot be read or holds something else, or the encoder is not the published one.
     """
+    if file is None:
+        return {}
     if filters != 64 or norm != "batch":
         raise types.InputError(
             f"weights={file!r} fit a resnet50 with filters=64 and norm='batch', not {filters} and {norm!r}"
@@ -132,4 +137,4 @@ def _from_torchvision(tensors: features.Tensors) -> dict[str, Any]:
             if number == 0:
                 conv(f"{theirs}.downsample.0", f"{ours}_downsample")
                 norm(f"{theirs}.downsample.1", f"{ours}_downsample_bn")
-    return {"params": params, "batch_stats": stats}
+    return {"params": {"encoder": params}, "batch_stats": {"encoder": stats}}

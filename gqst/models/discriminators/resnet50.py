@@ -43,7 +43,4 @@ class ResNet50(nn.Module, kw_only=True):
 
     def initial(self) -> dict[str, Any]:
         """The encoder's variables from the file `weights`, by collection; none without one."""
-        if self.weights is None:
-            return {}
-        found = resnet50.start(self.weights, filters=self.filters, norm=self.norm)
-        return {collection: {"encoder": tree} for collection, tree in found.items()}
+        return resnet50.start(self.weights, filters=self.filters, norm=self.norm)
