@@ -12,6 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from gqst import cli, config, train
 from gqst.data import sources
@@ -155,6 +156,21 @@ def test_objectives_of_the_configs_are_what_they_say():
     for name in ("cyclegan", "horse2zebra", "monet2photo", "facades"):
         assert kinds[name] == both, name
     assert len(kinds) == 12
+
+
+@pytest.mark.parametrize(("validation", "targets"), [(3, 20), (12, 12)])
+def test_few_held_out_targets_are_joined_by_those_of_training(tmp_path, validation, targets):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for i in range(20):
+            Image.new("RGB", (20, 20), (12 * i, 0, 0)).save(tmp_path / folder / f"{i:02}.png")
+    choice = config.choice("folders", source=str(tmp_path / "a"), target=str(tmp_path / "b"))
+    cfg = config.Config(image_size=16, data=choice, validation=validation)
+    dataset = sources.build(cfg.data, validation=cfg.validation)
+    found = loop.held_out(dataset, cfg)
+    assert {name: len(x) for name, x in found.items()} == {"source": validation, "target": targets}
+    trained = {dataset.train.source.load(i).getpixel((0, 0))[0] for i in range(20 - validation)}
+    assert not trained & {round(float(x[0, 0, 0]) * 255) for x in found["source"]}
 
 
 BAD = [

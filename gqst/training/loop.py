@@ -131,16 +131,9 @@ class _Run:
         self.batches = batches
         self.on_round = on_round
         self.best = best
-        split = dataset.validation or dataset.train
-        count = max(cfg.samples, cfg.round_pictures)
-        held_out, _ = pipeline.held_out(split, cfg, count)
-        if not dataset.paired and split is not dataset.train:
-            # The style is all of the domain, not the few held-out targets; only sources have to be unseen.
-            seen, _ = pipeline.held_out(dataset.train, cfg, count)
-            held_out["target"] = np.concatenate([held_out["target"], seen["target"]])
         self.round = round.Round(
             recipe,
-            held_out,
+            held_out(dataset, cfg),
             paired=dataset.paired,
             batch_size=cfg.batch_size,
             samples=cfg.samples,
@@ -283,6 +276,21 @@ def local_devices(count: int | None) -> list[jax.Device]:
     if not 1 <= count <= len(there):
         raise types.InputError(f"--devices {count}: there are {len(there)} here")
     return there[:count]
+
+
+def held_out(dataset: sources.Dataset, cfg: config.Config) -> dict[str, np.ndarray]:
+    """The pictures of the rounds, source and target, f32[n h w 3] in [0, 1].
+
+    Both are of the validation split where there is one. Few unpaired targets are not the style: those of the
+    training split are then added. Sources are always unseen.
+    """
+    split = dataset.validation or dataset.train
+    count = max(cfg.samples, cfg.round_pictures)
+    pictures, _ = pipeline.held_out(split, cfg, count)
+    if not dataset.paired and split is not dataset.train and len(pictures["target"]) < round.FEWEST:
+        seen, _ = pipeline.held_out(dataset.train, cfg, count)
+        pictures["target"] = np.concatenate([pictures["target"], seen["target"]])
+    return pictures
 
 
 def _like(x: jax.Array) -> jax.ShapeDtypeStruct:

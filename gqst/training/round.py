@@ -12,7 +12,7 @@ from gqst.quality import distribution, metrics, selection
 from gqst.training import colors, parallel, perception, recipes
 
 FEWEST = 10
-"""Pictures of each domain below which a kernel distance says nothing."""
+"""Pictures of each domain below which a kernel distance says nothing, and targets are not the style."""
 
 
 class Round:
