@@ -46,8 +46,9 @@ class Round:
         self._frozen = dict(frozen or {})
         self._embed: perception.Embedder | None = None
         self._style: np.ndarray | None = None
-        if "efficientnet_lite0" in self._frozen and min(map(len, held_out.values())) >= FEWEST:
-            self._embed = perception.Embedder(self._frozen.pop("efficientnet_lite0"))
+        embedder = self._frozen.pop("efficientnet_lite0", None)
+        if embedder is not None and min(map(len, held_out.values())) >= FEWEST:
+            self._embed = perception.Embedder(embedder)
         self._floors = _floors(recipe.objective)
         self.traces = 0
         self._translate = jax.jit(self._one_batch, compiler_options=parallel.compile_level(1, jax.local_devices()))
