@@ -6,6 +6,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable
+from typing import Literal
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -49,6 +50,24 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_checkpoint_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds --checkpoint, of a run."""
+    parser.add_argument(
+        "--checkpoint",
+        type=_which,
+        default="best",
+        metavar="{best,last,STEP}",
+        help="of the run: the best round's checkpoint (default), the newest, or that of a step",
+    )
+
+
+def pixels(text: str) -> int:
+    """The value of a flag that is a size."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels")
+    return int(text)
+
+
 def use_compilation_cache() -> None:
     """Keeps compiled programs between runs, unless JAX_COMPILATION_CACHE_DIR says where or is empty."""
     import jax
@@ -57,6 +76,17 @@ def use_compilation_cache() -> None:
         return
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(base) / "gqst" / "xla"))
+
+
+def _which(text: str) -> Literal["best", "last"] | int:
+    if text == "best":
+        return "best"
+    if text == "last":
+        return "last"
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not best, last or a step") from None
 
 
 def _fail(sentence: object, code: int) -> None:

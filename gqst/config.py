@@ -117,6 +117,31 @@ class Optimizer:
 
 
 @_frozen
+class Control:
+    """How the weights of quality losses follow the targets; every number holds for one round.
+
+    Attributes:
+      gain: change of the logarithm of a weight for an error of one unit: 1, or 30 dB of psnr.
+      smoothing: share of the past in the smoothed measurement; 0 takes each round as it is.
+      dead_band: error, in units, within which nothing is changed.
+      limit: largest factor on a weight at once, up or down.
+      bounds: lowest and highest multiplier of a weight; it can come back from the lowest in a few rounds.
+    """
+
+    gain: pydantic.PositiveFloat = 4.0
+    smoothing: Fraction = 0.2
+    dead_band: pydantic.NonNegativeFloat = 0.005
+    limit: Annotated[float, pydantic.Field(gt=1.0)] = 2.0
+    bounds: tuple[pydantic.PositiveFloat, pydantic.PositiveFloat] = (0.05, 1e3)
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "Control":
+        if not self.bounds[0] <= 1.0 <= self.bounds[1]:
+            raise ValueError(f"bounds={self.bounds} must hold 1, where multipliers start")
+        return self
+
+
+@_frozen
 class Config:
     """An experiment.
 
@@ -144,6 +169,14 @@ class Config:
       keep_colors: whether style is a matter of brightness alone: training sees pictures without colour, and
         stylised pictures have the colours of their sources.
       losses: the terms of the objective by label.
+      targets: held-out quality to be met, as in {"contrast_structure": 0.6}: after every round the weight of the
+        quality loss of that metric is changed so that the next comes nearer. contrast_structure (fakes and
+        their sources); ssim and psnr (fakes and targets, paired data); ssim_cycled (sources and cycles). Where
+        no quality loss has that metric, one is added with weight 5; its floor is the target.
+      control: how the weights follow the targets.
+      stop_after: rounds without a smaller style distance or shortfall after which the run ends; None never.
+      rollbacks: how often a run may go back to its last good checkpoint, with half the learning rate, because
+        of a loss that is not finite, inverted light or collapsed fakes, before it ends.
       generator_optimizer, discriminator_optimizer: one optax optimiser for each network.
       ema_decay: of the running average of the generator's parameters that evaluation and stylising use.
       pool_size: past fakes that the discriminator is shown at random; 0 has no pool.
@@ -179,6 +212,10 @@ class Config:
             "identity": loss(5.0),
         }
     )
+    targets: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    control: Control = Control()
+    stop_after: pydantic.PositiveInt | None = None
+    rollbacks: pydantic.NonNegativeInt = 3
     generator_optimizer: Optimizer = Optimizer()
     discriminator_optimizer: Optimizer = Optimizer()
     ema_decay: Fraction = 0.999
@@ -205,6 +242,8 @@ RESUMABLE = (
     "log_every",
     "steps_per_dispatch",
     "samples",
+    "stop_after",
+    "rollbacks",
     "keep_checkpoints",
     "keep_every",
 )
@@ -390,8 +429,8 @@ def _assign_plain(tree: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(node.get(part), dict):
             raise _unknown(key, node)
         node = node[part]
-    # The options of an optimiser are its own: any key may be new there; so may a network's weights.
-    if last not in node and path[-1:] not in (["options"], ["weights"]):
+    # The options of an optimiser are its own: any key may be new there; so may a network's weights or a target.
+    if last not in node and path[-1:] not in (["options"], ["weights"], ["targets"]):
         raise _unknown(key, node)
     node[last] = value
 

@@ -2,7 +2,6 @@
 
 import argparse
 import pathlib
-from typing import Literal
 
 from gqst import cli
 
@@ -21,13 +20,7 @@ def main(argv: list[str] | None = None) -> int:
         help="pictures and folders of pictures; demo:photos/test is a bundled one",
     )
     parser.add_argument("--output", type=pathlib.Path, required=True, help="folder for the results")
-    parser.add_argument(
-        "--checkpoint",
-        type=_which,
-        default="best",
-        metavar="{best,last,STEP}",
-        help="the best round's checkpoint (default), the newest, or that of a step",
-    )
+    cli.add_checkpoint_flag(parser)
     parser.add_argument(
         "--direction",
         choices=("forward", "backward"),
@@ -45,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         default="keep",
         help="format of the results (default: that of each input)",
     )
-    parser.add_argument("--max-size", type=_positive, help="scale larger pictures down to this longer side")
+    parser.add_argument("--max-size", type=cli.pixels, help="scale larger pictures down to this longer side")
     parser.add_argument("--skip-existing", action="store_true", help="leave results alone that are there already")
     flags = parser.parse_args(argv)
 
@@ -68,23 +61,6 @@ def main(argv: list[str] | None = None) -> int:
         + (f", {outcome.failed} left out" if outcome.failed else "")
     )
     return 1 if outcome.failed else 0
-
-
-def _which(text: str) -> Literal["best", "last"] | int:
-    if text == "best":
-        return "best"
-    if text == "last":
-        return "last"
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not best, last or a step") from None
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,8 @@ def test_every_other_command(folders, environment):
             more += ["steps=4"] if "steps=" in command else []
         if "--dry-run" in command:
             more = []
+        if "gqst.sweep" in command:
+            more = ["--set", *ALL_SMALL, *FEW_STEPS, "round_every=1", "--trials", "2"]
         # The last --set wins, so the size of the command itself is shrunk too.
         _run(command, folders, environment, more=more)
     assert len(list((folders / "stylised").glob("*.png"))) == 4

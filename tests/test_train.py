@@ -17,7 +17,7 @@ from PIL import Image
 from gqst import cli, config, train
 from gqst.data import sources
 from gqst.losses import base as losses
-from gqst.training import checkpoint, loop, recipes, state
+from gqst.training import checkpoint, loop, recipes, run, state
 from tests import conftest
 
 # Unpaired with cycles, a pool, all that a run carries; 8 channels.
@@ -167,7 +167,7 @@ def test_few_held_out_targets_are_joined_by_those_of_training(tmp_path, validati
     choice = config.choice("folders", source=str(tmp_path / "a"), target=str(tmp_path / "b"))
     cfg = config.Config(image_size=16, data=choice, validation=validation)
     dataset = sources.build(cfg.data, validation=cfg.validation)
-    found = loop.held_out(dataset, cfg)
+    found = run.held_out(dataset, cfg)
     assert {name: len(x) for name, x in found.items()} == {"source": validation, "target": targets}
     trained = {dataset.train.source.load(i).getpixel((0, 0))[0] for i in range(20 - validation)}
     assert not trained & {round(float(x[0, 0, 0]) * 255) for x in found["source"]}

@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import grain
 import numpy as np
@@ -174,6 +174,25 @@ def held_out(
         # Damaged once and for all, so that rounds compare.
         source = np.stack([split.degrade(x, np.random.default_rng((cfg.seed, i))) for i, x in enumerate(source)])
     return {"source": source, "target": target}, {"source": names[0], "target": names[-1]}
+
+
+def each(
+    split: sources.Split, cfg: config.Config, domain: Literal["source", "target"]
+) -> Iterator[tuple[str, tuple[Float[np.ndarray, "h w 3"], ...]]]:
+    """Name and deterministic centre crop of every picture of a domain, one after the other.
+
+    Of a paired split it is the pair, source first. What cannot be read is left out.
+    """
+    loader = _loaders(split, cfg)[0 if domain == "source" else -1]
+    for index in range(len(loader)):
+        try:
+            prepared = loader.load(index)
+        except transforms.UnreadableError:
+            continue
+        crops = tuple(transforms.crop(pixels, cfg.image_size) for pixels in prepared)
+        if split.degrade is not None:
+            crops = (split.degrade(crops[0], np.random.default_rng((cfg.seed, index))), *crops[1:])
+        yield loader.domains[0].name(index), crops
 
 
 def _loaders(

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float
 
 from gqst import config, types
-from gqst.losses import base as losses
 from gqst.models import base as models
 from gqst.training import checkpoint, colors, parallel, recipes
 
@@ -84,7 +83,7 @@ def load_generator(
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
-    trained = recipes.directions(losses.build(cfg.losses, paired=True))
+    trained = recipes.directions(recipes.aimed(cfg, paired=True)[0])
     if direction not in trained:
         raise types.InputError(f"the run in {folder} has no direction {direction!r}; it has: {', '.join(trained)}")
     ema, step = checkpoint.load_ema(folder / "checkpoints", which, dict.fromkeys(trained, like))

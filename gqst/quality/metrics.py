@@ -10,6 +10,7 @@ import dm_pix as pix
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jaxtyping import Array, Float
 
 from gqst import registry
@@ -21,6 +22,10 @@ METRICS = registry.Registry("metric")
 WINDOW = 11
 """Side of SSIM's Gaussian window in pixels; smaller pictures have no SSIM."""
 
+MS_SMALLEST = 176
+"""Shortest side in pixels that MS-SSIM takes."""
+
+_MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SIGMA = 1.5
 _LUMA = (0.299, 0.587, 0.114)
 # dm-pix's luminance factor is (2 m n + c) / (m^2 + n^2 + c) with c = k1^2: with so large a k1 it is 1.
@@ -56,6 +61,55 @@ def contrast_structure(one: Float[Array, "b h w c"], other: Float[Array, "b h w 
       ValueError: a side is shorter than the window of 11 px.
     """
     return _ssim(luma(one), luma(other), k1=_NO_LUMINANCE)
+
+
+@METRICS.register("ms_ssim")
+def ms_ssim(one: Float[Array, "b h w c"], other: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+    """Structural similarity over five scales, in (0, 1] (Wang et al. 2003, equation 7), averaged over channels.
+
+    Each scale has half the size of the one before, by means of 2 x 2 pixels; an odd last line is left out. A scale
+    counts as at least 1e-4, so that the gradient is finite where structures are inverted.
+
+    Raises:
+      ValueError: a side is shorter than 176 px, where the coarsest scale would be smaller than the window.
+    """
+    one, other = _wide(one), _wide(other)
+    if min(one.shape[1:3]) < MS_SMALLEST:
+        raise ValueError(f"MS-SSIM needs at least {MS_SMALLEST} px a side, got {one.shape[1]}x{one.shape[2]}")
+    product = jnp.ones((len(one),))
+    for scale, weight in enumerate(_MS_WEIGHTS, 1):
+        last = scale == len(_MS_WEIGHTS)
+        value = _ssim(one, other, k1=0.01 if last else _NO_LUMINANCE)
+        product = product * jnp.maximum(value, 1e-4) ** weight
+        if not last:
+            one, other = (nn.avg_pool(x, (2, 2), strides=(2, 2)) for x in (one, other))
+    return product
+
+
+@METRICS.register("pixel_accuracy")
+def pixel_accuracy(
+    one: Float[Array, "b h w c"], other: Float[Array, "b h w c"], *, tolerance: float = 0.05
+) -> Float[Array, "b"]:
+    """The share of pixels whose channels all lie within `tolerance`, in [0, 1]; no gradient."""
+    # A distance of just the tolerance counts as within, whichever way float32 rounds it.
+    near = jnp.abs(_wide(one) - _wide(other)) <= tolerance + 1e-6
+    return jnp.mean(jnp.all(near, axis=-1).astype(jnp.float32), axis=(1, 2))
+
+
+@METRICS.register("color_shift")
+def color_shift(one: Float[Array, "b h w 3"], other: Float[Array, "b h w 3"]) -> Float[Array, "b"]:
+    """How far the mean colours lie apart: the Euclidean distance in RGB, in [0, 1.73]."""
+    gap = jnp.mean(_wide(one), axis=(1, 2)) - jnp.mean(_wide(other), axis=(1, 2))
+    # The gradient of the bare root is not finite where both are equal.
+    return jnp.sqrt(jnp.sum(gap**2, axis=-1) + 1e-12) - 1e-6
+
+
+def colorfulness(pictures: Float[Array, "b h w 3"]) -> Float[Array, "b"]:
+    """How colourful pictures are (Hasler and Suesstrunk 2003, section 6), on [0, 1]; 0 is grey, 0.4 is vivid."""
+    red, green, blue = jnp.moveaxis(_wide(pictures), -1, 0)
+    opponents = jnp.stack([red - green, 0.5 * (red + green) - blue])
+    spread, mean = (jnp.sqrt(jnp.sum(f(opponents, axis=(2, 3)) ** 2, axis=0)) for f in (jnp.std, jnp.mean))
+    return spread + 0.3 * mean
 
 
 def log_mse(one: Float[Array, "b h w c"], other: Float[Array, "b h w c"], *, floor: float = 1e-5) -> Float[Array, "b"]:

@@ -62,9 +62,16 @@ class Checkpoints:
         """The steps that have a checkpoint, rising."""
         return [entry.step for entry in self._manager.checkpoints]
 
-    def keep(self, step: int | None) -> None:
-        """Keeps this step's checkpoint (the best one), whatever its age, and no longer another."""
-        self._retention.best = step
+    def keep(self, steps: Sequence[int]) -> None:
+        """Keeps these steps' checkpoints (the best ones), whatever their age, and no longer others."""
+        self._retention.best = frozenset(steps)
+
+    def drop_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps, the latest first."""
+        for later in reversed(self.steps):
+            if later > step:
+                shutil.rmtree(self.directory / str(later))
+        self._manager.reload()
 
     def save(self, now: state.TrainState, note: Mapping[str, Any]) -> None:
         """Starts writing a checkpoint of a state; the state may be given away as soon as this returns.
@@ -102,19 +109,22 @@ class Checkpoints:
             with contextlib.suppress(Exception):
                 self._manager.close()
 
-    def restore(self, like: state.TrainState) -> tuple[state.TrainState, dict[str, Any]] | None:
-        """The newest state that can be read, and its note; None if there is no checkpoint at all.
+    def restore(
+        self, like: state.TrainState, *, at_most: int | None = None
+    ) -> tuple[state.TrainState, dict[str, Any]] | None:
+        """The newest state that can be read, and its note; None if there is no checkpoint to read.
 
         Checkpoints that cannot be read are told in one line each and moved to `<workdir>/corrupt`.
 
         Args:
           like: a state of shapes, types and shardings.
+          at_most: its latest step; None takes any.
 
         Raises:
           InputError: there are checkpoints but none can be read.
         """
         broken: list[tuple[int, str]] = []
-        for step in reversed(self.steps):
+        for step in reversed([s for s in self.steps if at_most is None or s <= at_most]):
             try:
                 trees, note = _read(self._manager, step, {_STATE: like.replace(ema={}), _EMA: like.ema})
             except Exception as error:  # whatever the storage layer raises on damaged files
@@ -210,13 +220,13 @@ class _Retention:
     def __init__(self, newest: int, every: int | None):
         self._newest = newest
         self._every = every
-        self.best: int | None = None
+        self.best: frozenset[int] = frozenset()
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         del context
         first_kept = len(checkpoints) - self._newest
         return [
-            i >= first_kept or entry.step == self.best or (self._every is not None and entry.step % self._every == 0)
+            i >= first_kept or entry.step in self.best or (self._every is not None and entry.step % self._every == 0)
             for i, entry in enumerate(checkpoints)
         ]
 

@@ -32,8 +32,8 @@ class Parallel(Protocol):
     def single(self, now: state.TrainState) -> state.TrainState:
         """The state as one copy, to be saved and evaluated; it is not given away."""
 
-    def spread(self, single: state.TrainState) -> state.TrainState:
-        """The state that `single` gave, on the devices again."""
+    def spread(self, single: Any) -> Any:
+        """The state that `single` gave, or a part of it, on the devices again."""
 
 
 def build(
@@ -97,7 +97,7 @@ class _Jit:
     def single(self, now: state.TrainState) -> state.TrainState:
         return now
 
-    def spread(self, single: state.TrainState) -> state.TrainState:
+    def spread(self, single: Any) -> Any:
         return jax.device_put(single, self._everywhere)
 
 
@@ -132,7 +132,7 @@ class _Pmap:
     def single(self, now: state.TrainState) -> state.TrainState:
         return jax.tree.map(_first, now)
 
-    def spread(self, single: state.TrainState) -> state.TrainState:
+    def spread(self, single: Any) -> Any:
         return self._stacked([single] * len(self._devices))
 
     def _stacked(self, trees: Sequence[Any]) -> Any:

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gqst.models.features import alexnet, base, efficientnet_lite
+from gqst.models.features import alexnet, base, efficientnet_lite, inception
 from gqst.quality import metrics
 from gqst.training import parallel
 
 EMBEDDED_BATCH = 8
+EMBEDDERS = {"efficientnet_lite0": efficientnet_lite.embed, "inception_v3": inception.embed}
+"""Functions (params, pictures) -> features that distances of sets compare, by feature network."""
 
 _NETWORKS = {"kid": "efficientnet_lite0", "lpips": "alexnet", "content_retention": "vgg16"}
 
@@ -35,15 +37,15 @@ def compare(params: Mapping[str, Any], one: jax.Array, other: jax.Array) -> dict
 
 
 class Embedder:
-    """EfficientNet-Lite0's pooled features of any number of pictures of one size."""
+    """A network's pooled features of any number of pictures of one size."""
 
-    def __init__(self, params: Any):
-        """Makes a function of the network's parameters."""
+    def __init__(self, params: Any, network: str = "efficientnet_lite0"):
+        """Makes a function of the parameters of a network in `EMBEDDERS`."""
         self._params = params
-        self._embed = jax.jit(efficientnet_lite.embed, compiler_options=parallel.compile_level(1, jax.local_devices()))
+        self._embed = jax.jit(EMBEDDERS[network], compiler_options=parallel.compile_level(1, jax.local_devices()))
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """f32[n 1280] of f32[n h w 3] in [0, 1]."""
+        """f32[n d] of f32[n h w 3] in [0, 1]."""
         made = []
         for first in range(0, len(pictures), EMBEDDED_BATCH):
             # The last batch is filled up by going round, so that one shape is compiled.

@@ -8,6 +8,8 @@ from typing import Any
 import tqdm.auto as tqdm
 
 _LINE_SECONDS = 5.0
+# How long a round took, and what follows from its other figures.
+_NOT_SHOWN = ("eval/seconds", "eval/style_distance", "eval/shortfall")
 
 
 class Progress:
@@ -34,6 +36,13 @@ class Progress:
         if self._bar is not None:
             self._bar.update(steps)
 
+    def go_back(self, step: int) -> None:
+        """Counts on from an earlier step."""
+        self._timed_from = None if self._timed_from is None else self._timed_from - (self._done - step)
+        self._done = step
+        if self._bar is not None:
+            self._bar.n = step
+
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Shows the training losses."""
         losses = {
@@ -58,7 +67,7 @@ class Progress:
         shown = ", ".join(
             f"{name.removeprefix('eval/')} {value:.3f}"
             for name, value in metrics.items()
-            if isinstance(value, float) and name != "eval/seconds"
+            if isinstance(value, float) and name not in _NOT_SHOWN
         )
         count = metrics["eval/pictures"]
         self.say(f"round at step {step}, {count} held-out: {shown}" + (" (best)" if best else ""))

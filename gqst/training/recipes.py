@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,10 @@ from flax import linen as nn
 
 from gqst import config, types
 from gqst.losses import base as losses_base
+from gqst.losses import quality
 from gqst.models import base as models_base
 from gqst.models.features import base as features
+from gqst.quality import controller
 from gqst.training import optimizer
 
 FORWARD, BACKWARD = "forward", "backward"
@@ -28,7 +30,8 @@ class Recipe:
       gen_tx, disc_tx: optax optimisers.
       gen_rate, disc_rate: their learning rates by step.
       objective: the terms.
-      wanted: layers by feature network and picture, of all terms.
+      targets: to which rounds steer the weights of some of them.
+      wanted: layers by feature network and picture, of all terms and of the discriminator.
       judged: the feature network and its layers that the discriminator sees; None if it sees pixels.
       features: the feature networks of both, by name.
       frozen: the parameters of these, as NumPy arrays; they enter the step as an argument.
@@ -53,6 +56,7 @@ class Recipe:
     gen_rate: optax.Schedule
     disc_rate: optax.Schedule
     objective: losses_base.Objective
+    targets: tuple[controller.Target, ...]
     wanted: Mapping[str, Mapping[str, tuple[str, ...]]]
     judged: tuple[str, tuple[str, ...]] | None
     features: Mapping[str, Any]
@@ -112,20 +116,20 @@ def build(cfg: config.Config, *, paired: bool) -> Recipe:
         raise types.InputError("conditional=True needs paired data: D(x, y) has no meaning without pairs")
     if cfg.conditional and cfg.pool_size:
         raise types.InputError(f"pool_size={cfg.pool_size} does not go with conditional=True: set it to 0")
-    objective = losses_base.build(cfg.losses, paired=paired)
+    objective, targets = aimed(cfg, paired=paired)
     gen_tx, gen_rate = optimizer.build(cfg.generator_optimizer, steps=cfg.steps)
     disc_tx, disc_rate = optimizer.build(cfg.discriminator_optimizer, steps=cfg.steps)
     generator, discriminator = models_base.build_generator(cfg), models_base.build_discriminator(cfg)
     wanted = losses_base.wants(objective)
     judged = getattr(discriminator, "wants", None) if losses_base.needs(objective, "logits") else None
-    layers = {
-        network: [layer for taken in pictures.values() for layer in taken] for network, pictures in wanted.items()
-    }
     if judged is not None:
-        layers.setdefault(judged[0], []).extend(judged[1])
+        _want(wanted.setdefault(judged[0], {}), judged[1])
+    layers = {
+        network: {layer for taken in pictures.values() for layer in taken} for network, pictures in wanted.items()
+    }
     frozen = {name: features.load(name, cfg.weights.get(name)) for name in layers}
     for name, taken in layers.items():
-        features.check(name, taken, frozen[name])
+        features.check(name, sorted(taken), frozen[name])
     recipe = Recipe(
         generator=generator,
         discriminator=discriminator,
@@ -134,6 +138,7 @@ def build(cfg: config.Config, *, paired: bool) -> Recipe:
         gen_rate=gen_rate,
         disc_rate=disc_rate,
         objective=objective,
+        targets=targets,
         wanted=wanted,
         judged=judged,
         features={name: features.FEATURES[name]() for name in layers},
@@ -161,6 +166,18 @@ def build(cfg: config.Config, *, paired: bool) -> Recipe:
         # A network that cannot take pictures of this size says so when it is traced.
         raise types.InputError(f"image_size={cfg.image_size}: {error}") from error
     return recipe
+
+
+def _want(pictures: dict[str, tuple[str, ...]], layers: Sequence[str]) -> None:
+    """Adds the layers that a discriminator looks at to those that terms want."""
+    for picture in ("fake", "target"):
+        pictures[picture] = tuple(sorted({*pictures.get(picture, ()), *layers}))
+
+
+def aimed(cfg: config.Config, *, paired: bool) -> tuple[losses_base.Objective, tuple[controller.Target, ...]]:
+    """The terms of a config, those for its targets among them, and the targets."""
+    losses, targets = quality.aim(cfg.losses, cfg.targets)
+    return losses_base.build(losses, paired=paired), targets
 
 
 def directions(objective: losses_base.Objective) -> tuple[str, ...]:

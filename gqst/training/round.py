@@ -1,18 +1,37 @@
 """A round: the running-average generator on fixed held-out pictures, measured and shown."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gqst.losses import base as losses
-from gqst.quality import distribution, metrics, selection
+from gqst.quality import alarms, controller, distribution, metrics, selection
 from gqst.training import colors, parallel, perception, recipes
 
 FEWEST = 10
 """Pictures of each domain below which a kernel distance says nothing, and targets are not the style."""
+
+
+TOLERANCE = 0.01
+"""How far below a target, in units, still meets it."""
+
+
+class Outcome(NamedTuple):
+    """What a round found.
+
+    Attributes:
+      metrics: as `eval/<name>`.
+      standing: for the choice of the best round.
+      columns: of a sample grid, f32[n h w 3] by title.
+      alarms: what has gone wrong.
+    """
+
+    metrics: dict[str, Any]
+    standing: selection.Standing
+    columns: dict[str, np.ndarray]
+    alarms: list[alarms.Alarm]
 
 
 class Round:
@@ -26,6 +45,7 @@ class Round:
         paired: bool,
         batch_size: int,
         samples: int,
+        settled_at: int = 0,
         frozen: Mapping[str, Any] | None = None,
     ):
         """Makes a round.
@@ -36,6 +56,7 @@ class Round:
           paired: whether target i is the truth of source i.
           batch_size: pictures in one call.
           samples: pictures in the grid.
+          settled_at: step from which a generator that does nothing is an alarm.
           frozen: parameters of the feature networks that metrics need, from `perception.load`.
         """
         self._recipe = recipe
@@ -43,25 +64,26 @@ class Round:
         self._paired = paired
         self._batch_size = min(batch_size, len(held_out["source"]))
         self._samples = samples
+        self._settled_at = settled_at
         self._frozen = dict(frozen or {})
         self._embed: perception.Embedder | None = None
         self._style: np.ndarray | None = None
         embedder = self._frozen.pop("efficientnet_lite0", None)
         if embedder is not None and min(map(len, held_out.values())) >= FEWEST:
             self._embed = perception.Embedder(embedder)
-        self._floors = _floors(recipe.objective)
+        self._asked = _asked(recipe)
         self.traces = 0
         self._translate = jax.jit(self._one_batch, compiler_options=parallel.compile_level(1, jax.local_devices()))
 
-    def __call__(self, ema: Any, at: int) -> tuple[dict[str, Any], selection.Standing, dict[str, np.ndarray]]:
-        """Metrics as `eval/<name>`, the standing, and the columns of a sample grid."""
+    def __call__(self, ema: Any, at: int) -> Outcome:
+        """What the running average at a step is worth."""
         pictures, values = self._all_batches(ema)
         result: dict[str, Any] = {f"eval/{name}": float(np.mean(v)) for name, v in values.items()}
-        target = self._held_out["target"]
+        source, target = self._held_out["source"], self._held_out["target"]
         fake, style = pictures["fake"], target
         if self._recipe.keep_colors:
             # Colours are no part of the style then.
-            fake, style = (np.asarray(colors.grey(jnp.asarray(x))) for x in (fake, target))
+            source, fake, style = (np.asarray(colors.grey(jnp.asarray(x))) for x in (source, fake, style))
         result["eval/palette_distance"] = distribution.palette_distance(fake, style)
         result["eval/pictures"] = len(pictures["fake"])
         if self._embed is not None:
@@ -73,14 +95,14 @@ class Round:
             distance = 1.0 - result["eval/ssim"]
         else:
             distance = result.get("eval/kid", result["eval/palette_distance"])
-        measured = result["eval/contrast_structure"]
-        shortfall = sum(max(floor - measured, 0.0) for floor in self._floors)
+        shortfall = sum(_shortfall(name, asked, result[f"eval/{name}"]) for name, asked in self._asked)
         standing = selection.Standing(step=at, style_distance=distance, shortfall=shortfall)
+        found = alarms.of_pictures(source, fake, settled=at >= self._settled_at)
         # The fakes beside their sources: jax.tree has sorted the names.
         columns = {"source": self._held_out["source"], "fake": pictures["fake"], **pictures}
         if self._paired:
             columns["target"] = target
-        return result, standing, {name: c[: self._samples] for name, c in columns.items()}
+        return Outcome(result, standing, {name: c[: self._samples] for name, c in columns.items()}, found)
 
     def _all_batches(self, ema: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         count = len(self._held_out["source"])
@@ -117,7 +139,19 @@ class Round:
         return pictures, values
 
 
-def _floors(objective: losses.Objective) -> list[float]:
-    """The floors that the objective asks of contrast_structure on (fake, source)."""
-    options = [entry.options for entry in objective if entry.steered]
-    return [float(o["floor"]) for o in options if o.get("pair") == "fake_source" and o.get("floor") is not None]
+def _asked(recipe: recipes.Recipe) -> list[tuple[str, float]]:
+    """The held-out metrics that the config asks for, with their values: its targets, and floors that are none."""
+    asked = [(target.metric, target.value) for target in recipe.targets]
+    aimed = {label for target in recipe.targets for label in target.labels}
+    for entry in recipe.objective:
+        floor = entry.options.get("floor")
+        free = entry.steered and entry.label not in aimed
+        if free and floor is not None and entry.options.get("pair") == "fake_source":
+            asked.append(("contrast_structure", float(floor)))
+    return asked
+
+
+def _shortfall(name: str, asked: float, measured: float) -> float:
+    """How far a metric stays below what was asked, in units; what is within the tolerance meets it."""
+    missing = (asked - measured) / controller.UNITS.get(name, 1.0)
+    return missing if missing > TOLERANCE else 0.0

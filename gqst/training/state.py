@@ -51,6 +51,7 @@ class TrainState(struct.PyTreeNode):
       gen: the generators, G forward and G' backward where the config has cycles.
       disc: the discriminators; empty where no term needs them.
       ema: running average of the generators' variables, params and stats.
+      rate: f32 scalar, a factor on both learning rates that roll-backs halve.
       multipliers: f32 scalars by the label of a steered loss, which scale its weight.
       pool: past fakes by direction; empty without a pool.
       key: typed random key of the run; a step folds its number into it.
@@ -60,6 +61,7 @@ class TrainState(struct.PyTreeNode):
     gen: Player
     disc: Player
     ema: Mapping[str, Any]
+    rate: jax.Array
     multipliers: Mapping[str, jax.Array]
     pool: Mapping[str, Pool]
     key: jax.Array
@@ -97,6 +99,7 @@ def create(
         gen=Player(params=gen_params, stats=gen_stats, opt_state=recipe.gen_tx.init(gen_params)),
         disc=Player(params=disc_params, stats=disc_stats, opt_state=recipe.disc_tx.init(disc_params)),
         ema=ema,
+        rate=jnp.ones(()),
         multipliers={label: jnp.ones(()) for label in losses.steered(recipe.objective)},
         pool=pool,
         key=run_key,

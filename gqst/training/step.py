@@ -1,7 +1,7 @@
 """One training step as a pure function of the state and a batch."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,8 @@ from gqst.training import colors, pool, recipes, state
 Frozen = Mapping[str, Any]
 Step = Callable[[state.TrainState, types.Batch, Frozen], tuple[state.TrainState, types.Metrics]]
 Pictures = dict[str, dict[str, jax.Array]]
+Features = dict[str, dict[str, dict[str, jax.Array]]]
+"""Activations by network, picture and layer."""
 
 
 def build(recipe: recipes.Recipe, *, axis_name: str | None = None) -> Step:
@@ -37,10 +39,11 @@ def build(recipe: recipes.Recipe, *, axis_name: str | None = None) -> Step:
 
         def gen_loss(params: Any) -> tuple[jax.Array, Any]:
             made, gen_stats = generate(recipe, params, now.gen.stats, views)
-            loss, metrics = jnp.zeros(()), dict[str, jax.Array]()
+            loss, metrics, seen = jnp.zeros(()), dict[str, jax.Array](), {}
             for direction in recipe.directions:
                 view, pictures = views[direction], made[direction]
-                logits, activations = _verdict(recipe, now.disc, frozen, direction, view, pictures["fake"])
+                seen[direction] = _features(recipe, frozen, {**view, **pictures})
+                logits, activations = _verdict(recipe, now.disc, frozen, direction, view, pictures, seen[direction])
                 context = losses.Context(
                     source=view["source"],
                     target=view["target"],
@@ -50,19 +53,19 @@ def build(recipe: recipes.Recipe, *, axis_name: str | None = None) -> Step:
                     identity=pictures.get("identity"),
                     logits=logits,
                     activations=activations,
-                    features=_features(recipe, frozen, {**view, **pictures}),
+                    features=seen[direction],
                     frozen=frozen,
                     encoded=_encode(recipe, params[direction], now.gen.stats[direction], {**view, **pictures}),
                     heads=params[state.HEADS][direction] if recipe.heads else {},
                 )
                 loss, metrics = _add(recipe, now, context, "generator", direction, loss, metrics)
-            return loss, (made, gen_stats, metrics)
+            return loss, (made, seen, gen_stats, metrics)
 
         gen_grad = jax.value_and_grad(gen_loss, has_aux=True)
-        (loss_g, (made, gen_stats, metrics)), grads_g = gen_grad(now.gen.params)
+        (loss_g, (made, seen, gen_stats, metrics)), grads_g = gen_grad(now.gen.params)
         metrics["loss/generator"] = loss_g
-        metrics["learning_rate/generator"] = recipe.gen_rate(now.step)
-        gen, metrics["gradient_norm/generator"] = _update(now.gen, grads_g, recipe.gen_tx, axis_name)
+        metrics["learning_rate/generator"] = now.rate * recipe.gen_rate(now.step)
+        gen, metrics["gradient_norm/generator"] = _update(now.gen, grads_g, recipe.gen_tx, now.rate, axis_name)
         gen = gen.replace(stats=gen_stats)
         disc, pools = now.disc, now.pool
         if recipe.adversarial:
@@ -73,8 +76,11 @@ def build(recipe: recipes.Recipe, *, axis_name: str | None = None) -> Step:
                 for direction in recipe.directions:
                     view, fake = views[direction], shown[direction]
                     judge = judge_of(recipe, params[direction], now.disc.stats[direction], frozen, view["source"])
-                    real, stats[direction] = judge(view["target"], update_stats=True)
-                    logits = losses.Logits(fake=judge(fake)[0].logits, real=real.logits)
+                    known = _known(recipe, seen[direction])
+                    real, stats[direction] = judge(view["target"], known("target"), update_stats=True)
+                    # The pool may have put other fakes in the place of those that were seen.
+                    verdict, _ = judge(fake, None if pools else known("fake"))
+                    logits = losses.Logits(fake=verdict.logits, real=real.logits)
                     context = losses.Context(
                         source=view["source"],
                         target=view["target"],
@@ -90,8 +96,9 @@ def build(recipe: recipes.Recipe, *, axis_name: str | None = None) -> Step:
             (loss_d, (stats, more)), grads_d = disc_grad(now.disc.params)
             metrics |= more
             metrics["loss/discriminator"] = loss_d
-            metrics["learning_rate/discriminator"] = recipe.disc_rate(now.step)
-            disc, metrics["gradient_norm/discriminator"] = _update(now.disc, grads_d, recipe.disc_tx, axis_name)
+            metrics["learning_rate/discriminator"] = now.rate * recipe.disc_rate(now.step)
+            norm = "gradient_norm/discriminator"
+            disc, metrics[norm] = _update(now.disc, grads_d, recipe.disc_tx, now.rate, axis_name)
             disc = disc.replace(stats=stats)
         metrics = {name: mean_over_devices(value, axis_name) for name, value in metrics.items()}
         metrics["finite"] = jnp.isfinite(sum(metrics.values()))
@@ -166,13 +173,16 @@ def _picture_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Arra
 
 
 def judge_of(recipe: recipes.Recipe, params: Any, stats: Mapping[str, Any], frozen: Frozen, source: jax.Array) -> Any:
-    """The discriminator as a function of pictures -> (verdict, stats)."""
+    """The discriminator as a function of pictures -> (verdict, stats).
 
-    def judge(pictures: jax.Array, *, update_stats: bool = False) -> tuple[models.Verdict, Any]:
-        seen = {}
+    It takes what its feature network sees in the pictures, too, where that is known already.
+    """
+
+    def judge(pictures: jax.Array, known: Any = None, *, update_stats: bool = False) -> tuple[models.Verdict, Any]:
+        seen: dict[str, Any] = {}
         if recipe.judged is not None:
             network, layers = recipe.judged
-            seen["features"] = recipe.features[network].apply({"params": frozen[network]}, pictures, layers=layers)
+            seen["features"] = _see(recipe, frozen, network, pictures, layers) if known is None else known
         if recipe.conditional:
             pictures = jnp.concatenate([source, pictures], axis=-1)
         verdict, new = recipe.discriminator.apply(
@@ -181,6 +191,11 @@ def judge_of(recipe: recipes.Recipe, params: Any, stats: Mapping[str, Any], froz
         return verdict, new
 
     return judge
+
+
+def _known(recipe: recipes.Recipe, seen: Features) -> Callable[[str], Any]:
+    """What the discriminator's feature network has seen already, by picture; None if it has none."""
+    return lambda picture: None if recipe.judged is None else seen[recipe.judged[0]][picture]
 
 
 def _score(judge: Any, pictures: jax.Array) -> tuple[jax.Array, ...]:
@@ -211,30 +226,34 @@ def _verdict(
     frozen: Frozen,
     direction: str,
     view: Mapping[str, jax.Array],
-    fake: jax.Array,
+    pictures: Mapping[str, jax.Array],
+    seen: Features,
 ) -> tuple[losses.Logits | None, losses.Activations | None]:
     """What the discriminator tells the generator."""
     if not recipe.adversarial:
         return None, None
     judge = judge_of(recipe, disc.params[direction], disc.stats[direction], frozen, view["source"])
-    verdict = judge(fake)[0]
+    known = _known(recipe, seen)
+    verdict = judge(pictures["fake"], known("fake"))[0]
     activations = None
     if recipe.activations:
-        activations = losses.Activations(fake=verdict.activations, real=judge(view["target"])[0].activations)
+        real = judge(view["target"], known("target"))[0]
+        activations = losses.Activations(fake=verdict.activations, real=real.activations)
     return losses.Logits(fake=verdict.logits), activations
 
 
-def _features(
-    recipe: recipes.Recipe, frozen: Frozen, pictures: Mapping[str, jax.Array]
-) -> dict[str, dict[str, dict[str, jax.Array]]]:
-    """The activations of the frozen networks that terms want, by network, picture and layer."""
+def _features(recipe: recipes.Recipe, frozen: Frozen, pictures: Mapping[str, jax.Array]) -> Features:
+    """What terms and the discriminator look at in the frozen networks; each picture is seen once."""
     return {
-        network: {
-            name: recipe.features[network].apply({"params": frozen[network]}, pictures[name], layers=layers)
-            for name, layers in wanted.items()
-        }
+        network: {name: _see(recipe, frozen, network, pictures[name], layers) for name, layers in wanted.items()}
         for network, wanted in recipe.wanted.items()
     }
+
+
+def _see(
+    recipe: recipes.Recipe, frozen: Frozen, network: str, pictures: jax.Array, layers: Sequence[str]
+) -> dict[str, jax.Array]:
+    return recipe.features[network].apply({"params": frozen[network]}, pictures, layers=layers)
 
 
 def _add(
@@ -265,11 +284,12 @@ def _show(
 
 
 def _update(
-    player: state.Player, grads: Any, tx: optax.GradientTransformation, axis_name: str | None
+    player: state.Player, grads: Any, tx: optax.GradientTransformation, rate: jax.Array, axis_name: str | None
 ) -> tuple[state.Player, jax.Array]:
-    """The player after one optimiser step, and the global norm of its gradient."""
+    """The player after one optimiser step at `rate` times its learning rate, and the global norm of its gradient."""
     grads = mean_over_devices(grads, axis_name)
     updates, opt_state = tx.update(grads, player.opt_state, player.params)
+    updates = jax.tree.map(lambda update: rate * update, updates)
     params = optax.apply_updates(player.params, updates)
     return player.replace(params=params, opt_state=opt_state), optax.tree.norm(grads)
 

@@ -18,15 +18,29 @@ _SMALLEST_CELL = 128
 
 
 class Writer:
-    """The metrics and samples of one run; to be closed."""
+    """The metrics, decisions and samples of one run; to be closed.
 
-    def __init__(self, workdir: pathlib.Path, *, step: int):
-        """Opens the files of a run that goes on after `step`: what they say of later steps is dropped."""
+    Attributes:
+      decisions: lines of the trail so far.
+    """
+
+    def __init__(self, workdir: pathlib.Path, *, step: int, decisions: int = 0):
+        """Opens the files of a run that goes on after `step`: what they say of later steps is dropped.
+
+        Args:
+          workdir: folder of the run.
+          step: done so far.
+          decisions: lines of `decisions.jsonl` so far.
+        """
         self._samples = workdir / "samples"
         self._samples.mkdir(exist_ok=True)
         path = workdir / "metrics.jsonl"
         _drop_after(path, step)
         self._lines = path.open("a", buffering=1, encoding="utf-8")
+        trail = workdir / "decisions.jsonl"
+        _keep_lines(trail, decisions)
+        self._trail = trail.open("a", buffering=1, encoding="utf-8")
+        self.decisions = decisions
         self._events = tensorboardX.SummaryWriter(
             str(workdir / "tensorboard"), purge_step=step + 1 if step else None, flush_secs=30
         )
@@ -38,6 +52,15 @@ class Writer:
             if isinstance(value, int | float):
                 self._events.add_scalar(name, value, step)
 
+    def decision(self, step: int, said: Mapping[str, Any]) -> None:
+        """One line of the trail of what quality changed, and events for the numbers of a target's decision."""
+        self._trail.write(json.dumps({"step": step, **said}) + "\n")
+        self.decisions += 1
+        if "target" in said:
+            for name in ("measured", "smoothed", "target"):
+                self._events.add_scalar(f"target/{said['metric']}/{name}", said[name], step)
+            self._events.add_scalar(f"multiplier/{said['label']}", said["new"], step)
+
     def samples(self, step: int, picture: UInt8[np.ndarray, "h w 3"]) -> pathlib.Path:
         """Writes a sample grid as `samples/<step>.png` and as an event; the file's path."""
         path = self._samples / f"{step:07d}.png"
@@ -48,6 +71,7 @@ class Writer:
     def close(self) -> None:
         """Writes out what is left and closes the files."""
         self._lines.close()
+        self._trail.close()
         self._events.close()
 
 
@@ -100,3 +124,9 @@ def _drop_after(path: pathlib.Path, step: int) -> None:
         if said <= step:
             kept.append(line + "\n")
     write_text(path, "".join(kept))
+
+
+def _keep_lines(path: pathlib.Path, count: int) -> None:
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text(path, "".join(lines[:count]))

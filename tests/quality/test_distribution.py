@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.stats
 
 from gqst.quality import distribution
@@ -95,3 +96,46 @@ def test_kid_over_subsets():
 def test_kid_needs_two():
     with pytest.raises(ValueError, match="at least 2 rows a set, got 1 and 5"):
         distribution.kid(np.zeros((1, 3)), np.zeros((5, 3)))
+
+
+def _moments(rows, *cuts):
+    made = distribution.Moments()
+    for part in np.split(rows, cuts):
+        made.add(part)
+    return made
+
+
+def test_moments_are_those_of_numpy_however_they_came():
+    rows = np.random.default_rng(0).normal(3.0, 2.0, (50, 6)).astype(np.float32)
+    made = _moments(rows, 1, 1, 7, 30)
+    assert made.count == 50
+    np.testing.assert_allclose(made.mean, rows.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(made.covariance, np.cov(rows.astype(np.float64).T), rtol=1e-9)
+    with pytest.raises(ValueError, match="at least 2 rows"):
+        _ = _moments(rows[:1]).covariance
+
+
+@pytest.mark.parametrize("count", [200, 9])
+def test_frechet_is_that_with_scipys_matrix_root(count):
+    """Also where there are fewer rows than dimensions and the covariances have no inverse."""
+    rng = np.random.default_rng(1)
+    mix = rng.normal(size=(16, 16))
+    one = rng.normal(size=(count, 16)) @ mix
+    other = rng.normal(0.5, 1.5, size=(count + 7, 16))
+    covariances = [np.cov(x.T) for x in (one, other)]
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1])
+    gap = one.mean(0) - other.mean(0)
+    expected = gap @ gap + np.trace(covariances[0] + covariances[1] - 2.0 * np.real(root))
+    got = distribution.frechet(_moments(one), _moments(other))
+    assert got == pytest.approx(expected, rel=1e-4)
+    assert distribution.frechet(_moments(one), _moments(one)) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_frechet_of_gaussians_on_a_line_by_hand():
+    """(m1 - m2)^2 + (s1 - s2)^2 of rows -1, 1 (deviation sqrt 2) and 3, 9 (deviation 3 sqrt 2)."""
+    one, other = (_moments(np.float64([[a], [b]])) for a, b in ((-1, 1), (3, 9)))
+    assert distribution.frechet(one, other) == pytest.approx(36.0 + 8.0)
+
+
+def test_art_fid_by_hand():
+    assert distribution.art_fid(0.25, 15.0) == pytest.approx(20.0)

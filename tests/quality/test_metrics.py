@@ -158,3 +158,71 @@ def test_gradients_are_finite(name, photos):
     metric = getattr(metrics, name)
     gradient = _jit(jax.grad(lambda x, y: jnp.sum(metric(x, y)), argnums=(0, 1)))(ones, others)
     assert np.isfinite(gradient).all()
+
+
+@pytest.fixture(scope="module")
+def large() -> tuple[np.ndarray, np.ndarray]:
+    """A photograph of odd size that takes five scales, and it blurred with noise; f32[1 211 187 3]."""
+    image = Image.open(str(PHOTOS / "astronaut.jpg")).convert("RGB").resize((187, 211))
+    photo = np.asarray(image, np.float32) / 255.0
+    noise = np.random.default_rng(0).normal(0.0, 0.05, photo.shape)
+    spoilt = (scipy.ndimage.gaussian_filter(photo, (1, 1, 0)) + noise).clip(0.0, 1.0).astype(np.float32)
+    return photo[None], spoilt[None]
+
+
+def _scale(one, other, *, luminance: bool) -> float:
+    """SSIM by its definition over channels with SciPy's filter, windows inside the picture only."""
+    x, y = one.astype(np.float64), other.astype(np.float64)
+
+    def blur(z):
+        return scipy.ndimage.gaussian_filter(z, (1.5, 1.5, 0), truncate=3.5)[5:-5, 5:-5]
+
+    mx, my = blur(x), blur(y)
+    vx, vy, vxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    value = (2 * vxy + 0.03**2) / (vx + vy + 0.03**2)
+    if luminance:
+        value = value * (2 * mx * my + 0.01**2) / (mx * mx + my * my + 0.01**2)
+    return value.mean()
+
+
+def test_ms_ssim_is_the_product_of_its_scales(large):
+    one, other = (x[0].astype(np.float64) for x in large)
+    expected = 1.0
+    for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        expected *= _scale(one, other, luminance=scale == 4) ** weight
+        height, width = (side // 2 * 2 for side in one.shape[:2])
+        one, other = (x[:height, :width].reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3)) for x in (one, other))
+    got = _jit(metrics.ms_ssim)(*large)
+    assert float(got[0]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_ms_ssim_has_bounds_and_finite_gradients(large):
+    photo, spoilt = large
+    value = _jit(jax.value_and_grad(lambda x, y: metrics.ms_ssim(x, y)[0]))
+    for other, least, most in ((photo, 0.9999, 1.0001), (spoilt, 0.3, 0.99), (1.0 - photo, 0.0, 0.3)):
+        got, gradient = value(jnp.asarray(other), jnp.asarray(photo))
+        assert least <= got <= most and np.isfinite(gradient).all()
+    with pytest.raises(ValueError, match="MS-SSIM needs at least 176 px a side, got 175x176"):
+        metrics.ms_ssim(jnp.zeros((1, 175, 176, 3)), jnp.zeros((1, 175, 176, 3)))
+
+
+def test_pixel_accuracy_by_hand():
+    one = np.zeros((2, 2, 2, 3), np.float32)
+    other = one.copy()
+    other[0, 0, 0] = [0.05, 0.05, 0.0]  # within
+    other[0, 0, 1, 2] = 0.06  # one channel is enough
+    other[0, 1] = 1.0
+    np.testing.assert_allclose(metrics.pixel_accuracy(one, other), [0.25, 1.0])
+    np.testing.assert_allclose(metrics.pixel_accuracy(one, other, tolerance=0.1), [0.5, 1.0])
+
+
+def test_color_shift_and_colorfulness_by_hand():
+    flat = np.broadcast_to(np.float32([0.2, 0.5, 0.4]), (1, 8, 8, 3))
+    other = np.broadcast_to(np.float32([0.2, 0.8, 0.8]), (1, 8, 8, 3))
+    np.testing.assert_allclose(metrics.color_shift(flat, other), [0.5], atol=1e-5)
+    gradient = _jit(jax.grad(lambda x: metrics.color_shift(x, flat)[0]))(jnp.asarray(flat))
+    assert np.isfinite(gradient).all() and float(metrics.color_shift(flat, flat)[0]) == pytest.approx(0.0, abs=1e-6)
+    # rg = -0.3, yb = -0.05, no spread: 0.3 of the root of the squares of the means.
+    np.testing.assert_allclose(metrics.colorfulness(flat), [0.3 * np.hypot(0.3, 0.05)], rtol=1e-4)
+    grey = np.random.default_rng(0).random((1, 8, 8, 1), np.float32).repeat(3, -1)
+    np.testing.assert_allclose(metrics.colorfulness(grey), [0.0], atol=1e-6)

@@ -34,3 +34,20 @@ def test_the_first_round_is_the_best_and_equals_do_not_replace_it():
 def test_as_json():
     one = _standing(0.1, 0.2)
     assert selection.Standing(**json.loads(json.dumps(one.to_dict()))) == one
+
+
+def test_the_front_is_what_no_other_round_dominates():
+    made = [(0.5, 0.3), (0.6, 0.0), (0.4, 0.3), (0.7, 0.0), (0.45, 0.1), (0.45, 0.1)]
+    rounds = [selection.Standing(step, *values) for step, values in enumerate(made)]
+    # By hand: (0.5, 0.3) falls to (0.4, 0.3), (0.7, 0) to (0.6, 0); of two equal ones the first stays.
+    assert [s.step for s in selection.front(rounds)] == [1, 4, 2]
+    assert selection.front([]) == []
+
+
+def test_a_run_has_stalled_when_neither_gets_better():
+    better_style = [selection.Standing(i, 1.0 / (i + 1), 0.2) for i in range(6)]
+    assert not selection.stalled(better_style, 2)
+    better_quality = [selection.Standing(i, 1.0 + i, 0.2 / (i + 1)) for i in range(6)]
+    assert not selection.stalled(better_quality, 2)
+    level = [selection.Standing(0, 0.5, 0.1)] + [selection.Standing(i, 0.5 + 0.1 * i, 0.1) for i in (1, 2)]
+    assert selection.stalled(level, 2) and not selection.stalled(level, 3)

@@ -33,6 +33,7 @@ def _tiny(step: int) -> state.TrainState:
         gen=state.Player(params=params, stats={}, opt_state=tx.init(params)),
         disc=state.Player(params={}, stats={}, opt_state=tx.init({})),
         ema=jax.tree.map(lambda x: x + 1.0, params),
+        rate=jnp.asarray(0.5),
         multipliers={"structure": jnp.asarray(1.5)},
         pool={},
         key=jax.random.key(step),
@@ -54,7 +55,7 @@ def _equal(one, other) -> None:
 
 def _write(folder: pathlib.Path, *steps: int, best: int | None = None, **options) -> pathlib.Path:
     store = checkpoint.Checkpoints(folder / "checkpoints", **options)
-    store.keep(best)
+    store.keep([best] if best else [])
     for step in steps:
         note = {"data": {"step": step}, "best": {"step": best} if best else None}
         store.save(_tiny(step), note)
@@ -147,10 +148,24 @@ def test_retention(tmp_path, options, kept):
 def test_a_new_best_lets_go_of_the_old_one(tmp_path):
     store = checkpoint.Checkpoints(tmp_path / "checkpoints", keep=1)
     for step, best in ((10, 10), (20, 10), (30, 30), (40, 30)):
-        store.keep(best)
+        store.keep([best] if best else [])
         store.save(_tiny(step), {"best": {"step": best}})
     store.wait()
     assert store.steps == [30, 40]
+    store.close()
+
+
+def test_steps_after_one_are_dropped_and_can_be_saved_anew(tmp_path):
+    _write(tmp_path, 10, 20, 30, keep=3)
+    store = checkpoint.Checkpoints(tmp_path / "checkpoints", keep=3)
+    now, note = store.restore(_like(_tiny(0)), at_most=29)
+    assert note["data"] == {"step": 20} and store.restore(_like(_tiny(0)), at_most=9) is None
+    _equal(now, _tiny(20))
+    store.drop_after(10)
+    assert store.steps == [10]
+    store.save(_tiny(20).replace(rate=jnp.asarray(0.25)), note)
+    store.wait()
+    assert store.steps == [10, 20] and float(store.restore(_like(_tiny(0)))[0].rate) == 0.25
     store.close()
 
 

@@ -46,7 +46,7 @@ def _ssim(one, other) -> float:
 
 def test_both_directions(held_out):
     made, ema, translate = _make(held_out, "cyclegan")
-    metrics, standing, columns = made(ema, 7)
+    metrics, standing, columns, _ = made(ema, 7)
     assert made.traces == 1
     made(ema, 8)
     assert made.traces == 1
@@ -66,7 +66,7 @@ def test_both_directions(held_out):
 
 def test_pairs(held_out):
     made, ema, translate = _make(held_out, "pix2pix", paired=True)
-    metrics, standing, columns = made(ema, 3)
+    metrics, standing, columns, _ = made(ema, 3)
     fakes = translate("forward", held_out["source"])
     assert metrics["eval/ssim"] == pytest.approx(_ssim(fakes, held_out["target"]), abs=1e-4)
     psnr = [
@@ -84,10 +84,10 @@ def test_the_shortfall_is_what_is_missing_to_the_floor(held_out, floor, short):
     """The generator starts at the source itself: its structure is that of the source."""
     made, ema, _ = _make(held_out, "style_image", f"losses.structure.floor={floor}")
     half = jax.tree.map(lambda x: x + 0.05, ema)  # away from the source
-    metrics, standing, _ = made(half, 1)
+    metrics, standing, _, _ = made(half, 1)
     structure = metrics["eval/contrast_structure"]
     assert standing.shortfall == pytest.approx(max(floor - structure, 0.0))
-    _, near, _ = made(ema, 0)
+    _, near, _, _ = made(ema, 0)
     assert near.shortfall == pytest.approx(0.0, abs=1e-3)
     assert (standing.shortfall > 0.01) is short or structure < 0.5
 
@@ -96,7 +96,7 @@ def test_fewer_pictures_than_a_batch():
     rng = np.random.default_rng(0)
     held_out = {key: rng.random((1, 32, 32, 3), np.float32) for key in ("source", "target")}
     made, ema, _ = _make(held_out, "style_image")
-    metrics, _, columns = made(ema, 0)
+    metrics, _, columns, _ = made(ema, 0)
     assert metrics["eval/pictures"] == 1 and len(columns["fake"]) == 1
     assert metrics["eval/contrast_structure"] > 0.99
 
@@ -110,7 +110,7 @@ def test_what_frozen_networks_see(held_out):
     many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}
     frozen = perception.load(("kid", "lpips", "content_retention"))
     made = round.Round(recipe, many, paired=False, batch_size=2, samples=3, frozen=frozen)
-    metrics, standing, _ = made(ema, 1)
+    metrics, standing, _, _ = made(ema, 1)
     # The generator starts at the source: nothing is changed but the darkest and brightest pixels.
     assert metrics["eval/lpips"] < 0.01 and 0.99 < metrics["eval/content_retention"] <= 1.0 + 1e-5
     embed = jax.jit(efficientnet_lite.embed, compiler_options=LEVEL_0)
@@ -119,5 +119,5 @@ def test_what_frozen_networks_see(held_out):
     expected = distribution.kid(*(np.asarray(embed(params, x)) for x in (near, many["target"])))
     assert metrics["eval/kid"] == pytest.approx(expected.value, rel=0.01)
     assert standing.style_distance == metrics["eval/kid"]
-    few, standing, _ = round.Round(recipe, held_out, paired=False, batch_size=2, samples=3, frozen=frozen)(ema, 1)
+    few, standing, _, _ = round.Round(recipe, held_out, paired=False, batch_size=2, samples=3, frozen=frozen)(ema, 1)
     assert "eval/kid" not in few and standing.style_distance == few["eval/palette_distance"]

@@ -264,6 +264,71 @@ def test_pairs_with_a_conditional_discriminator(pictures):
     assert float(metrics["loss/generator"]) == pytest.approx(game + 100.0 * l1, rel=1e-4)
 
 
+@pytest.fixture
+def by_features():
+    """A game on features of VGG-16 beside a content loss on the same network, with SGD."""
+    shrink = ("discriminator=projected", "discriminator.filters=4", "generator.filters=4", "losses.structure=off")
+    shrink += ("generator_optimizer.schedule=constant", "generator_optimizer.warmup_steps=0")
+    return conftest.small("photo2painting", *_RESNET[:2], *shrink, "losses.style=off", "losses.patch_nce=off", *SGD)
+
+
+def test_a_game_on_features_is_that_of_explicit_gradients(by_features, pictures):
+    recipe = recipes.build(by_features, paired=False)
+    across = parallel.build(recipe, batch_size=2, repeats=1, devices=jax.devices()[:1])
+    now = across.create(0)
+    before = _held(now)
+    new, metrics = across.step(now, across.put(pictures))
+    x, y = pictures["source"], pictures["target"]
+    vgg, weights = recipe.features["vgg16"], {"params": recipe.frozen["vgg16"]}
+    disc = before.disc.params[FORWARD]
+
+    def judge(params, picture):
+        seen = vgg.apply(weights, picture, layers=recipe.discriminator.wants[1])
+        variables = {"params": params, **before.disc.stats[FORWARD]}
+        return recipe.discriminator.apply(variables, picture, features=seen).logits
+
+    def mean(logits):
+        return sum(map(jnp.mean, logits)) / len(logits)
+
+    def gen_loss(params):
+        fake = recipe.generator.apply({"params": params}, x)
+        content = (_normal(vgg, weights, fake) - _normal(vgg, weights, x)).__abs__().mean()
+        return 0.1 * content - mean(judge(disc, fake))
+
+    def disc_loss(params):
+        fake = recipe.generator.apply({"params": before.gen.params[FORWARD]}, x)
+        real, fake = judge(params, y), judge(params, fake)
+        return mean([jax.nn.relu(1.0 - r) for r in real]) + mean([jax.nn.relu(1.0 + f) for f in fake])
+
+    run = functools.partial(jax.jit, compiler_options=LEVEL_0)
+    for player, loss, after in (("gen", gen_loss, new.gen), ("disc", disc_loss, new.disc)):
+        held = getattr(before, player).params[FORWARD]
+        value, grads = run(jax.value_and_grad(loss))(held)
+        name = {"gen": "generator", "disc": "discriminator"}[player]
+        assert float(metrics[f"loss/{name}"]) == pytest.approx(float(value), rel=1e-4)
+        _close(after.params[FORWARD], jax.tree.map(lambda p, g: p - 0.05 * g, held, grads))
+
+
+def _normal(vgg, weights, picture):
+    of = vgg.apply(weights, picture, layers=("relu3_1",))["relu3_1"]
+    return (of - of.mean((1, 2), keepdims=True)) / jnp.sqrt(of.var((1, 2), keepdims=True) + 1e-5)
+
+
+@pytest.mark.parametrize(("pool", "seen"), [(0, 3), (4, 4)])
+def test_a_feature_network_sees_each_picture_once(by_features, pool, seen, monkeypatch):
+    """Source, target and fake, whoever looks at them; and what a pool gives in the fake's place."""
+    recipe = recipes.build(config.override(by_features, [f"pool_size={pool}"]), paired=False)
+    calls = []
+    vgg = type(recipe.features["vgg16"])
+    apply = vgg.apply
+    monkeypatch.setattr(vgg, "apply", lambda self, *args, **kwargs: calls.append(1) or apply(self, *args, **kwargs))
+    now = jax.eval_shape(functools.partial(state.create, recipe), jax.random.key(0))
+    shape = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    del calls[:]
+    jax.eval_shape(step.build(recipe), now, {"source": shape, "target": shape}, recipe.frozen)
+    assert len(calls) == seen
+
+
 def test_without_a_game_there_is_no_discriminator_and_the_loss_falls(pictures):
     changes = ("losses.adversarial=off", "conditional=false", "pool_size=4")
     recipe, across = _made("pix2pix", *changes, "generator_optimizer.learning_rate=2e-3", paired=True)

@@ -1,0 +1,80 @@
+"""`python -m gqst.evaluate`: measures a trained generator, or just folders of pictures."""
+
+import argparse
+import pathlib
+
+from gqst import cli
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the flags, measures, and prints a table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gqst.evaluate",
+        description=(
+            "Measures the quality of pictures: of a run's generator on a split of its data (--workdir), or of a "
+            "folder of pictures that came from anywhere (--outputs)."
+        ),
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--workdir", type=pathlib.Path, help="folder of a run")
+    what.add_argument("--outputs", metavar="DIR", help="folder of pictures to be measured")
+    cli.add_checkpoint_flag(parser)
+    parser.add_argument(
+        "--split",
+        choices=("test", "validation", "train"),
+        help="of the run's data (default: test, or validation where there is no test split)",
+    )
+    parser.add_argument(
+        "--references",
+        metavar="DIR",
+        help="pictures of the style, or the truths: those named as an output are compared with it one by one",
+    )
+    parser.add_argument("--sources", metavar="DIR", help="what the outputs were made from, named as they are")
+    parser.add_argument(
+        "--size",
+        type=cli.pixels,
+        nargs="+",
+        metavar="PX",
+        help="side, or height and width, to which pictures are scaled and cropped (default: the first output's)",
+    )
+    parser.add_argument(
+        "--network",
+        choices=("efficientnet_lite0", "inception_v3"),
+        default="efficientnet_lite0",
+        help="whose features kid and frechet compare (default: efficientnet_lite0, which comes with gqst)",
+    )
+    parser.add_argument(
+        "--network-weights",
+        metavar="FILE",
+        help="of inception_v3, as .safetensors or .npz in torchvision's names: that of pytorch-fid gives published FID",
+    )
+    parser.add_argument("--no-baselines", action="store_true", help="measure no sources and no colour transfer beside")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures as JSON")
+    parser.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write every picture's figures as CSV")
+    flags = parser.parse_args(argv)
+    if flags.workdir is not None and (flags.references or flags.sources or flags.size):
+        parser.error("--references, --sources and --size go with --outputs")
+    if flags.size is not None and len(flags.size) > 2:
+        parser.error("--size takes one number or two")
+
+    from gqst.inference import subjects
+    from gqst.report import table
+
+    cli.use_compilation_cache()
+    if flags.workdir is not None:
+        subject = subjects.of_run(flags.workdir, which=flags.checkpoint, split=flags.split)
+    else:
+        subject = subjects.of_folders(flags.outputs, flags.references, flags.sources, size=flags.size)
+    measured = subjects.measure(
+        subject, network=flags.network, weights=flags.network_weights, with_baselines=not flags.no_baselines
+    )
+    about = {**subject.about, "network": flags.network}
+    print(table.text(about, measured))
+    if flags.json is not None:
+        table.write_json(flags.json, about, measured)
+    if flags.csv is not None:
+        table.write_csv(flags.csv, measured["outputs"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

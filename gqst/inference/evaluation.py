@@ -1,0 +1,219 @@
+"""Pictures measured against their sources, their truths and a style, one after the other: any number fits."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from gqst import types
+from gqst.models.features import base as features_base
+from gqst.quality import baselines, distribution, figures, metrics
+from gqst.training import parallel, perception
+
+BATCH = 16
+MOST_FEATURES = 5_000
+"""Features of a set that are kept for the kernel distance, chosen at random where there are more."""
+
+_RESAMPLES = 1_000
+
+
+class Item(NamedTuple):
+    """A picture to be measured; all are f32[h w 3] in [0, 1], of one size.
+
+    Attributes:
+      name: of the picture.
+      output: the picture.
+      source: what it was made from, if that is known.
+      truth: what it should have become, if that is known.
+    """
+
+    name: str
+    output: np.ndarray
+    source: np.ndarray | None = None
+    truth: np.ndarray | None = None
+
+
+Items = Callable[[], Iterable[Item]]
+Pictures = Callable[[], Iterable[np.ndarray]]
+
+
+class Evaluator:
+    """Measures sets of pictures of one size; everything is compiled once."""
+
+    def __init__(self, network: str = "efficientnet_lite0", weights: str | None = None) -> None:
+        """Loads the networks.
+
+        Args:
+          network: of the distances of sets, in `perception.EMBEDDERS`.
+          weights: a file of its weights; None takes the bundled ones.
+
+        Raises:
+          InputError: the weights cannot be used.
+        """
+        self._params = perception.load(("lpips", "content_retention"))
+        self._embed = perception.Embedder(jax.device_put(features_base.load(network, weights)), network)
+        options = parallel.compile_level(1, jax.local_devices())
+        self._compare = jax.jit(_compare, static_argnames="names", compiler_options=options)
+        self._styles: dict[Pictures, _Features] = {}
+
+    def __call__(
+        self,
+        items: Iterable[Item],
+        style: Pictures | None = None,
+        *,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> figures.Measured:
+        """What the items are worth.
+
+        Args:
+          items: read once, one after the other; all with the same parts.
+          style: pictures that the outputs as a set should look like; read once for all calls.
+          progress: called with how many pictures are done.
+
+        Returns:
+          the figures; without distances of sets where one of them has fewer than 2 pictures.
+
+        Raises:
+          InputError: there are no items.
+        """
+        features = _Features()
+        values: dict[str, dict[str, float]] = {}
+        against: dict[str, str] = {}
+        for batch in _batched(items):
+            found, against = self._one_batch(batch)
+            for i, item in enumerate(batch):
+                values[item.name] = {name: float(column[i]) for name, column in found.items()}
+            if style is not None:
+                features.add(self._embed(np.stack([item.output for item in batch])))
+            progress(len(values))
+        if not values:
+            raise types.InputError("there are no pictures to measure")
+        columns = {name: np.asarray([v[name] for v in values.values()]) for name in against}
+        means = {name: float(np.mean(column)) for name, column in columns.items()}
+        intervals = {name: _bootstrap(column) for name, column in columns.items()}
+        count = 0
+        if style is not None:
+            wanted = self._style(style)
+            count = wanted.moments.count
+            if min(len(values), count) > 1:
+                _add_distances(features, wanted, means, intervals, against)
+        return figures.Measured(means, intervals, against, len(values), values, count)
+
+    def _one_batch(self, batch: list[Item]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        found: dict[str, np.ndarray] = {}
+        against: dict[str, str] = {}
+        # One shape is compiled: the last batch is filled up with its last picture.
+        filled = batch + [batch[-1]] * (BATCH - len(batch))
+        outputs = np.stack([item.output for item in filled])
+        truths = [item.truth for item in filled if item.truth is not None]
+        sources = [item.source for item in filled if item.source is not None]
+        for kind, parts in (("truths", truths), ("sources", sources)):
+            if not parts:
+                continue
+            names = tuple(_names(kind, outputs.shape[1:3], perceptual="lpips" not in found))
+            made = jax.device_get(self._compare(self._params, outputs, np.stack(parts), names=names))
+            found |= {name: column[: len(batch)] for name, column in made.items()}
+            against |= dict.fromkeys(made, kind)
+        return found, against
+
+    def _style(self, pictures: Pictures) -> "_Features":
+        known = self._styles.get(pictures)
+        if known is None:
+            known = self._styles[pictures] = _Features()
+            iterator = iter(pictures())
+            while batch := list(itertools.islice(iterator, BATCH)):
+                known.add(self._embed(np.stack(batch)))
+        return known
+
+
+def recolored(items: Items, style: Pictures, *, seed: int = 0, most: int = 256) -> Iterator[Item]:
+    """The outputs with the colours of random pictures of the style; see `baselines.color_transfer`.
+
+    Args:
+      items: to be recoloured.
+      style: pictures that colours are taken from.
+      seed: of the choice.
+      most: the first so many of them are chosen from.
+    """
+    choice = list(itertools.islice(style(), most))
+    draw = np.random.default_rng(seed)
+    for item in items():
+        yield item._replace(output=baselines.color_transfer(item.output, choice[draw.integers(len(choice))]))
+
+
+class _Features:
+    """The features of a set: its moments, and a bounded random choice of its rows (Vitter 1985, algorithm R)."""
+
+    def __init__(self) -> None:
+        self.moments = distribution.Moments()
+        self._kept: list[np.ndarray] = []
+        self._draw = np.random.default_rng(0)
+
+    @property
+    def rows(self) -> Float[np.ndarray, "n d"]:
+        return np.stack(self._kept)
+
+    def add(self, features: Float[np.ndarray, "n d"]) -> None:
+        for seen, row in enumerate(features, self.moments.count + 1):
+            if len(self._kept) < MOST_FEATURES:
+                self._kept.append(row)
+            elif (place := int(self._draw.integers(seen))) < MOST_FEATURES:
+                self._kept[place] = row
+        self.moments.add(features)
+
+
+def _batched(items: Iterable[Item]) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, BATCH)):
+        yield batch
+
+
+def _names(kind: str, size: tuple[int, ...], *, perceptual: bool) -> Iterator[str]:
+    """The metrics that say something about pictures of this size against truths or sources."""
+    large = min(size) >= metrics.WINDOW
+    if kind == "truths":
+        yield from ("ssim", "psnr", "pixel_accuracy") if large else ("psnr", "pixel_accuracy")
+        if min(size) >= metrics.MS_SMALLEST:
+            yield "ms_ssim"
+    else:
+        if large:
+            yield "contrast_structure"
+        yield from ("content_retention", "color_shift")
+    if perceptual and min(size) >= 32:
+        yield "lpips"
+
+
+def _compare(params: Any, one: jax.Array, other: jax.Array, *, names: tuple[str, ...]) -> dict[str, jax.Array]:
+    networks = {"lpips": "alexnet", "content_retention": "vgg16"}
+    taken = {networks[name]: params[networks[name]] for name in names if name in networks}
+    made = perception.compare(taken, one, other)
+    return made | {name: metrics.METRICS[name](one, other) for name in names if name not in networks}
+
+
+def _bootstrap(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
+    """The 95 % percentile interval of the mean (Efron 1979)."""
+    draw = np.random.default_rng(seed)
+    means = [float(np.mean(values[draw.integers(len(values), size=len(values))])) for _ in range(_RESAMPLES)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _add_distances(
+    features: _Features,
+    wanted: _Features,
+    means: dict[str, float],
+    intervals: dict[str, tuple[float, float]],
+    against: dict[str, str],
+) -> None:
+    kid = distribution.kid(features.rows, wanted.rows)
+    means["kid"] = kid.value
+    if np.isfinite(kid.error):
+        intervals["kid"] = (kid.value - 2.0 * kid.error, kid.value + 2.0 * kid.error)
+    means["frechet"] = distribution.frechet(features.moments, wanted.moments)
+    against |= {"kid": "style", "frechet": "style"}
+    if against.get("lpips") == "sources":
+        means["art_fid"] = distribution.art_fid(means["lpips"], means["frechet"])
+        against["art_fid"] = "style"

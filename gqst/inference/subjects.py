@@ -1,0 +1,234 @@
+"""What can be evaluated: the generator of a run on a split of its data, or folders of pictures."""
+
+import dataclasses
+import functools
+import itertools
+import logging
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from gqst import config, types
+from gqst.data import pipeline, sources, transforms
+from gqst.data.sources import files
+from gqst.inference import evaluation, restore
+from gqst.quality import figures
+from gqst.training import checkpoint, progress
+
+_log = logging.getLogger("gqst")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Pictures to be measured, and what to measure them against.
+
+    Attributes:
+      about: what it is, by key, for the report.
+      items: the outputs with their sources and truths, as far as these are known.
+      untouched: the same with the sources as outputs; None if they are not known.
+      total: how many outputs there are, readable or not.
+      style: the set that the outputs should look like; None without one.
+      real: real pictures of the style that are not in `style`, for the scale; None without.
+      palette: pictures that the baseline takes colours from; None without.
+    """
+
+    about: Mapping[str, str | int]
+    items: evaluation.Items
+    untouched: evaluation.Items | None
+    total: int
+    style: evaluation.Pictures | None
+    real: evaluation.Items | None = None
+    palette: evaluation.Pictures | None = None
+
+
+def of_run(workdir: pathlib.Path, *, which: checkpoint.Which = "best", split: str | None = None) -> Subject:
+    """The generator of a run on a split of its data, at the config's size.
+
+    Args:
+      workdir: folder of the run.
+      which: checkpoint.
+      split: train, validation or test; None is test, or validation where there is no test split.
+
+    Raises:
+      InputError: there is no such run, checkpoint or split.
+    """
+    generator = restore.load_generator(workdir, which=which)
+    cfg = generator.config
+    dataset = sources.build(cfg.data, validation=cfg.validation)
+    there = dataset.splits
+    name = split or ("test" if "test" in there else "validation" if "validation" in there else "train")
+    if name not in there:
+        raise types.InputError(f"the data of {workdir} has no split {name!r}; it has: {', '.join(there)}")
+    chosen = there[name]
+
+    def untouched() -> Iterator[evaluation.Item]:
+        for name, crops in pipeline.each(chosen, cfg, "source"):
+            yield evaluation.Item(name, crops[0], crops[0], crops[1] if chosen.paired else None)
+
+    def items() -> Iterator[evaluation.Item]:
+        came = untouched()
+        while batch := list(itertools.islice(came, evaluation.BATCH)):
+            # One shape is compiled: the last batch is filled up.
+            inputs = [item.output for item in batch] + [batch[-1].output] * (evaluation.BATCH - len(batch))
+            for item, output in zip(batch, generator(np.stack(inputs)), strict=False):
+                yield item._replace(output=output)
+
+    targets = {key: functools.partial(_targets, there[key], cfg) for key in there}
+    style = None if chosen.paired else targets[name]
+    seen = None if chosen.paired or name == "train" else targets["train"]
+    about: dict[str, str | int] = {
+        "run": str(workdir),
+        "checkpoint": generator.step,
+        "split": name,
+        "size": f"{cfg.image_size}x{cfg.image_size}",
+    }
+    return Subject(
+        about=about,
+        items=items,
+        untouched=untouched,
+        total=len(chosen.source),
+        style=style,
+        real=None if seen is None else functools.partial(_as_items, seen),
+        palette=seen or style,
+    )
+
+
+def of_folders(
+    outputs: str, references: str | None, originals: str | None, *, size: Sequence[int] | None = None
+) -> Subject:
+    """Pictures of a folder, whatever made them.
+
+    Args:
+      outputs: folder of the pictures to be measured.
+      references: folder of truths (named as the outputs) or of pictures of the style.
+      originals: folder of the sources, named as the outputs.
+      size: height and width, or one for both, to which all are scaled and cropped; None is the first output's.
+
+    Raises:
+      InputError: a folder is missing or empty, no picture can be read, or the sources are named otherwise.
+    """
+    made = files.listing(outputs, option="--outputs")
+    wanted = files.listing(references, option="--references") if references else None
+    given = files.listing(originals, option="--sources") if originals else None
+    height, width = _size(made) if size is None else (size[0], size[-1])
+    truths = _by_name(wanted)
+    froms = _by_name(given)
+    names = [_stem(made.name(i)) for i in range(len(made))]
+    # Truths and sources count where every output has one: all figures are then of the same pictures.
+    if given is not None and not any(name in froms for name in names):
+        raise types.InputError(f"no picture in {originals} is named as one in {outputs}: --sources are matched by name")
+    matched = sum(name in truths for name in names)
+    paired = 2 * matched > len(names)
+
+    def items(*, untouched: bool = False) -> Iterator[evaluation.Item]:
+        for index, name in enumerate(names):
+            source = truth = None
+            if given is not None:
+                source = _fitted(given, froms.get(name), height, width)
+            if paired:
+                assert wanted is not None
+                truth = _fitted(wanted, truths.get(name), height, width)
+            output = source if untouched else _fitted(made, index, height, width)
+            if output is None or (given is not None and source is None) or (paired and truth is None):
+                continue
+            yield evaluation.Item(made.name(index), output, source, truth)
+
+    style = functools.partial(_pictures, wanted, height, width) if wanted is not None else None
+    about: dict[str, str | int] = {"outputs": outputs, "size": f"{width}x{height}"}
+    if references:
+        about["references"] = f"{references} ({'matched by name' if paired else 'a set'})"
+    if originals:
+        about["sources"] = originals
+    untouched = functools.partial(items, untouched=True) if given is not None else None
+    return Subject(about=about, items=items, untouched=untouched, total=len(made), style=style, palette=style)
+
+
+def measure(
+    subject: Subject,
+    *,
+    network: str = "efficientnet_lite0",
+    weights: str | None = None,
+    with_baselines: bool = True,
+) -> dict[str, figures.Measured]:
+    """The figures of the outputs, and of baselines by name beside them.
+
+    Args:
+      subject: to be measured.
+      network: whose features the distances of sets compare.
+      weights: a file of its weights; None takes the bundled ones.
+      with_baselines: whether to measure baselines.
+
+    Raises:
+      InputError: none of the pictures can be measured, or the weights cannot be used.
+    """
+    evaluator = evaluation.Evaluator(network, weights)
+    found = {"outputs": _measure(evaluator, "outputs", subject.items(), subject)}
+    if not with_baselines:
+        return found
+    if subject.untouched is not None:
+        found["untouched sources"] = _measure(evaluator, "sources", subject.untouched(), subject)
+        if subject.palette is not None:
+            recolored = evaluation.recolored(subject.untouched, subject.palette)
+            found["colour transfer"] = _measure(evaluator, "colour transfer", recolored, subject)
+    if subject.real is not None:
+        found["real style pictures"] = _measure(evaluator, "real", subject.real(), subject)
+    return found
+
+
+def _measure(
+    evaluator: evaluation.Evaluator, title: str, items: Iterable[evaluation.Item], subject: Subject
+) -> figures.Measured:
+    with progress.Counter(f"measuring {title}") as counter:
+        return evaluator(items, subject.style, progress=lambda done: counter(done, max(subject.total, done)))
+
+
+def _targets(split: sources.Split, cfg: config.Config) -> Iterator[np.ndarray]:
+    for _, crops in pipeline.each(split, cfg, "target"):
+        yield crops[-1]
+
+
+def _as_items(pictures: evaluation.Pictures) -> Iterator[evaluation.Item]:
+    for index, picture in enumerate(pictures()):
+        yield evaluation.Item(str(index), picture)
+
+
+def _pictures(of: files.Files, height: int, width: int) -> Iterator[np.ndarray]:
+    for index in range(len(of)):
+        picture = _fitted(of, index, height, width)
+        if picture is not None:
+            yield picture
+
+
+def _fitted(of: files.Files, index: int | None, height: int, width: int) -> np.ndarray | None:
+    """A picture scaled and cropped to a size, f32 in [0, 1]; None, and a line in the log, if it cannot be read."""
+    if index is None:
+        return None
+    try:
+        image = of.load(index)
+    except transforms.UnreadableError as error:
+        _log.warning("left out: %s", error)
+        return None
+    if image.size != (width, height):
+        image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+    return np.asarray(image, np.float32) / np.float32(255)
+
+
+def _size(of: files.Files) -> tuple[int, int]:
+    """Height and width of the first picture that can be read."""
+    for index in range(len(of)):
+        try:
+            image = of.load(index)
+        except transforms.UnreadableError:
+            continue
+        return image.height, image.width
+    raise types.InputError(f"none of the {len(of)} pictures in {of.origin} can be read")
+
+
+def _by_name(of: files.Files | None) -> dict[str, int]:
+    return {} if of is None else {_stem(of.name(i)): i for i in range(len(of))}
+
+
+def _stem(name: str) -> str:
+    return pathlib.PurePosixPath(name).with_suffix("").as_posix()

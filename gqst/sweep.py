@@ -1,0 +1,50 @@
+"""`python -m gqst.sweep`: searches for better values of config keys."""
+
+import argparse
+import pathlib
+
+from gqst import cli
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the flags, runs trials, and prints the Pareto front."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gqst.sweep",
+        description=(
+            "Trains a config with other values of some keys, again and again, and keeps the trials that no other beats "
+            "in both style distance and quality, as held-out rounds measure them. Started again with the same command, "
+            "it goes on. Needs: pip install gqst[sweep]"
+        ),
+    )
+    cli.add_config_flags(parser)
+    parser.add_argument(
+        "--study", type=pathlib.Path, required=True, help="folder: study.db, a run for each trial, table.csv, front.png"
+    )
+    parser.add_argument(
+        "--search",
+        nargs="+",
+        required=True,
+        metavar="KEY=RANGE",
+        help="what to vary: KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=A,B,C, as in losses.content.weight=0.01..1:log",
+    )
+    parser.add_argument("--trials", type=int, default=20, help="trials in all, earlier ones counted (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
+    parser.add_argument("--no-pruning", action="store_true", help="let trials finish that fall behind")
+    flags = parser.parse_args(argv)
+    if flags.trials < 1:
+        parser.error(f"--trials {flags.trials} is not a number of trials")
+
+    from gqst import config
+    from gqst.report import search as report
+    from gqst.training import search
+
+    cfg = config.override(config.load(flags.config), flags.set)
+    spaces = [search.parse(text) for text in flags.search]
+    cli.use_compilation_cache()
+    trials = search.run(cfg, spaces, flags.study, trials=flags.trials, seed=flags.seed, pruning=not flags.no_pruning)
+    report.write(flags.study, spaces, trials)
+    print(report.text(spaces, trials))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,140 @@
+"""Evaluation as a user does it: of folders, and of a run."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import skimage.metrics
+from PIL import Image
+
+from gqst import cli, evaluate
+from gqst.quality import distribution
+from gqst.training import loop, perception
+from tests import conftest
+
+DEMO = conftest.ROOT / "gqst/data/demo"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Five photographs as sources, darker ones as truths, outputs in between, and four prints; 48 x 40 px."""
+    root = tmp_path_factory.mktemp("evaluate")
+    for name in ("sources", "truths", "outputs", "style"):
+        (root / name).mkdir()
+    for i, path in enumerate(sorted((DEMO / "photos/train").glob("*.jpg"))[:5]):
+        photo = np.asarray(Image.open(path).convert("RGB").resize((48, 40)))
+        Image.fromarray(photo).save(root / "sources" / f"{i}.png")
+        Image.fromarray((0.6 * photo).astype(np.uint8)).save(root / "truths" / f"{i}.png")
+        Image.fromarray((0.7 * photo).astype(np.uint8)).save(root / "outputs" / f"{i}.png")
+    for i, path in enumerate(sorted((DEMO / "ukiyoe/train").glob("*.jpg"))[:4]):
+        Image.open(path).convert("RGB").save(root / "style" / f"print{i}.png")
+    (root / "outputs" / "broken.png").write_bytes(b"no picture")
+    return root
+
+
+def _call(capsys, *arguments) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as end:
+        cli.run(lambda: evaluate.main([str(a) for a in arguments]))
+    said = capsys.readouterr()
+    return end.value.code, said.out, said.err
+
+
+def _read(folder, i):
+    return np.asarray(Image.open(folder / f"{i}.png"), np.float32) / np.float32(255)
+
+
+def test_folders_of_truths(capsys, folders, tmp_path):
+    where = {name: folders / name for name in ("outputs", "truths", "sources")}
+    flags = ["--outputs", where["outputs"], "--references", where["truths"], "--sources", where["sources"]]
+    code, said, warned = _call(capsys, *flags, "--json", tmp_path / "a.json", "--csv", tmp_path / "deep" / "a.csv")
+    assert code == 0 and "pictures: 5" in said and "matched by name" in said and "size: 48x40" in said
+    if "broken.png" in warned:
+        assert "left out" in warned
+    found = json.loads((tmp_path / "a.json").read_text())
+    pairs = [(_read(where["outputs"], i), _read(where["truths"], i)) for i in range(5)]
+    psnr = [skimage.metrics.peak_signal_noise_ratio(t, o, data_range=1.0) for o, t in pairs]
+    assert found["psnr"] == pytest.approx(np.mean(psnr), abs=1e-3)
+    assert found["pixel_accuracy"] == pytest.approx(
+        np.mean([(np.abs(o - t) <= 0.05 + 1e-6).all(-1).mean() for o, t in pairs]), abs=1e-4
+    )
+    assert found["count"] == 5 and found["against"]["psnr"] == "truths" and found["against"]["lpips"] == "truths"
+    assert found["intervals"]["psnr"][0] <= found["psnr"] <= found["intervals"]["psnr"][1]
+    # The outputs' colours are nearer to the truths than the sources'; the edges are the sources'.
+    assert found["baselines"]["untouched sources"]["psnr"] < found["psnr"]
+    assert found["contrast_structure"] > 0.9 and found["baselines"]["untouched sources"]["contrast_structure"] > 0.999
+    assert "kid" in found and "colour transfer" in found["baselines"]
+    rows = list(csv.DictReader((tmp_path / "deep" / "a.csv").open()))
+    assert [row["picture"] for row in rows] == [*(f"{i}.png" for i in range(5)), "(all)"]
+    np.testing.assert_allclose([float(row["psnr"]) for row in rows[:5]], psnr, atol=1e-3)
+    assert rows[0]["kid"] == "" and math.isfinite(float(rows[-1]["kid"]))
+
+
+def test_a_folder_against_a_style(capsys, folders, tmp_path):
+    flags = ["--outputs", folders / "outputs", "--references", folders / "style", "--size", "48"]
+    code, said, _ = _call(capsys, *flags, "--json", tmp_path / "a.json", "--no-baselines")
+    assert code == 0 and "against 4 of the style" in said and "biased" in said and "psnr" not in said
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["baselines"] == {} and found["about"]["size"] == "48x48"
+    embed = perception.Embedder(perception.load(("kid",))["efficientnet_lite0"])
+    sets = []
+    for name in ("outputs", "style"):
+        paths = sorted((folders / name).glob("[!b]*.png"))
+        images = [Image.open(p).convert("RGB") for p in paths]
+        sides = [min(i.size) for i in images]
+        # A centre crop and Lanczos, as documented.
+        cut = [
+            i.resize((48, 48), Image.Resampling.LANCZOS, box=_middle(i.size, s))
+            for i, s in zip(images, sides, strict=True)
+        ]
+        sets.append(embed(np.stack([np.asarray(i, np.float32) / 255 for i in cut])))
+    assert found["kid"] == pytest.approx(distribution.kid(*sets).value, rel=1e-3, abs=1e-2)
+
+
+def test_one_style_picture_is_no_set(capsys, folders, tmp_path):
+    (tmp_path / "one").mkdir()
+    Image.open(folders / "style" / "print0.png").save(tmp_path / "one" / "a.png")
+    flags = ["--outputs", folders / "outputs", "--references", tmp_path / "one", "--sources", folders / "sources"]
+    code, said, _ = _call(capsys, *flags, "--no-baselines")
+    assert code == 0 and "contrast_structure" in said and "kid" not in said
+
+
+def _middle(size, side):
+    left, top = ((n - side) / 2 for n in size)
+    return left, top, left + side, top + side
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--outputs", "nowhere"], "there is no folder nowhere"),
+        (["--outputs", "{}/outputs", "--sources", "{}/style"], "matched by name"),
+        (["--workdir", "nowhere"], "nowhere is not the folder of a run"),
+        (["--workdir", "nowhere", "--size", "3"], "go with --outputs"),
+        (["--outputs", "{}/outputs", "--network", "inception_v3"], "name a file of the published network"),
+        (["--outputs", "a", "--size", "0"], "'0' is not a number of pixels"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(capsys, monkeypatch, tmp_path, folders, flags, words):
+    monkeypatch.chdir(tmp_path)
+    code, _, said = _call(capsys, *(flag.format(folders) for flag in flags))
+    assert code == 2 and words in said and "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_run_on_a_split_of_its_data(capsys, tmp_path):
+    changes = ["steps=2", "round_every=2", "checkpoint_every=2", "log_every=1", "generator.filters=4", "validation=2"]
+    cfg = conftest.small("quickstart", *changes)
+    loop.train(cfg, tmp_path / "run", devices=1, quiet=True)
+    code, said, _ = _call(capsys, "--workdir", tmp_path / "run", "--json", tmp_path / "a.json")
+    assert code == 0 and "real style pictures" in said, said
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["about"]["checkpoint"] == 2 and found["about"]["split"] == "test"
+    assert found["count"] == len(found["pictures"]) == len(list((DEMO / "photos/test").glob("*.jpg")))
+    assert {"contrast_structure", "lpips", "content_retention", "kid", "art_fid"} <= set(found)
+    assert found["art_fid"] == pytest.approx((1 + found["lpips"]) * (1 + found["frechet"]))
+    note = tmp_path / "run" / "config.json"
+    note.write_text(note.read_text().replace('"validation": 2', '"validation": 0'))
+    code, _, said = _call(capsys, "--workdir", tmp_path / "run", "--split", "validation")
+    assert code == 2 and "has no split 'validation'; it has: train, test" in said
