@@ -11,7 +11,7 @@ from PIL import Image
 from gqst import types
 
 _PLAYERS = ("loss/generator", "loss/discriminator")
-_UNPLOTTED = ("eval/pictures", "eval/seconds", "eval/best")
+_UNPLOTTED = ("eval/pictures", "eval/seconds", "eval/share", "eval/best")
 _PANELS_A_ROW = 3
 
 

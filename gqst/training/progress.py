@@ -9,7 +9,7 @@ import tqdm.auto as tqdm
 
 _LINE_SECONDS = 5.0
 # How long a round took, and what follows from its other figures.
-_NOT_SHOWN = ("eval/seconds", "eval/style_distance", "eval/shortfall")
+_NOT_SHOWN = ("eval/seconds", "eval/share", "eval/style_distance", "eval/shortfall")
 
 
 class Progress:

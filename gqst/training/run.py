@@ -24,6 +24,9 @@ from gqst.training import (
     writer,
 )
 
+MOST_SHARE = 0.05
+"""Of the time, that rounds may take before the run says what would lower it."""
+
 OnRound = Callable[[int, Mapping[str, Any], pathlib.Path], None]
 
 
@@ -57,6 +60,8 @@ class Run:
         self.pending: tuple[int, types.Metrics] | None = None
         self.logged = Mean()
         self.since_round = Mean()
+        self.round_ended: float | None = None
+        self.told_share = False
         self.round = round.Round(
             recipe,
             held_out(dataset, cfg),
@@ -142,7 +147,7 @@ class Run:
         single = self.across.single(now)
         found = self.round(single.ema, done)
         metrics = found.metrics
-        metrics["eval/seconds"] = float(f"{time.monotonic() - started:.3f}")
+        metrics |= self._time(started, bar)
         path = self.out.samples(done, writer.grid(found.columns))
         raised = found.alarms + alarms.of_training(self.since_round.take())
         grave = None
@@ -173,6 +178,22 @@ class Run:
             held = {label: np.float32(value) for label, value in new.items()}
             now = now.replace(multipliers=self.across.spread(held))
         return now, worth_keeping
+
+    def _time(self, started: float, bar: progress.Progress) -> dict[str, float]:
+        """The seconds of a round, and their share of the time since the one before; the first one compiles."""
+        ended, before = time.monotonic(), self.round_ended
+        self.round_ended = ended
+        told = {"eval/seconds": float(f"{ended - started:.3f}")}
+        if before is None:
+            return told
+        told["eval/share"] = float(f"{(ended - started) / (ended - before):.4f}")
+        if told["eval/share"] > MOST_SHARE and not self.told_share:
+            self.told_share = True
+            bar.say(
+                f"rounds take {told['eval/share']:.0%} of the time: "
+                "a larger round_every, a smaller round_pictures or fewer metrics cost less"
+            )
+        return told
 
     def _go_back(self, grave: "SetbackError", bar: progress.Progress) -> tuple[state.TrainState, int]:
         """The last good state with a smaller learning rate; RunError if there is none, or once too often."""

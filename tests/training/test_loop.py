@@ -179,3 +179,13 @@ def test_targets_leave_a_trail_and_a_resumed_run_decides_the_same(tmp_path):
     assert [line["step"] for line in said if "target" in line] == [10, 20, 30, 40]
     one, two = [line for line in said if "target" in line][:2]
     assert one["target"] == 0.9 and one["label"] == "structure" and two["old"] == pytest.approx(one["new"])
+
+
+def test_the_share_of_the_rounds_is_reported_and_told_once_where_it_is_large(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop.run, "MOST_SHARE", 0.0)
+    loop.train(_config(), tmp_path / "run", devices=1)
+    assert capsys.readouterr().err.count("of the time: a larger round_every") == 1
+    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    rounds = {line["step"]: line for line in lines if "eval/seconds" in line}
+    assert "eval/share" not in rounds[0]
+    assert all(0.0 < rounds[step]["eval/share"] <= 1.0 for step in (10, 20, 30, 40))

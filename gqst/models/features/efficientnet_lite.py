@@ -85,6 +85,34 @@ class _Block(nn.Module):
         if self.expansion > 1:
             y = jax.nn.relu6(nn.Conv(self.expansion * x.shape[-1], (1, 1), name="expand")(y))
         sides, strides = (self.size, self.size), (self.stride, self.stride)
-        y = nn.Conv(y.shape[-1], sides, strides, feature_group_count=y.shape[-1], name="depthwise")(y)
+        convolve = nn.Conv(
+            y.shape[-1],
+            sides,
+            strides,
+            feature_group_count=y.shape[-1],
+            conv_general_dilated=_depthwise,
+            name="depthwise",
+        )
+        y = convolve(y)
         y = nn.Conv(self.channels, (1, 1), name="project")(jax.nn.relu6(y))
         return x + y if x.shape == y.shape else y
+
+
+def _depthwise(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "k k 1 c"],
+    strides: Sequence[int],
+    padding: str,
+    **_: Any,
+) -> jax.Array:
+    """A depthwise convolution as a sum of shifted pictures, which XLA fuses: on CPU its own takes six times as long."""
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    (rows, columns), (down, right) = kernel.shape[:2], strides
+    height, width = (x.shape[1] - rows) // down + 1, (x.shape[2] - columns) // right + 1
+    made = jnp.zeros((len(x), height, width, x.shape[3]), x.dtype)
+    for i in range(rows):
+        for j in range(columns):
+            seen = x[:, i : i + down * (height - 1) + 1 : down, j : j + right * (width - 1) + 1 : right]
+            made = made + seen * kernel[i, j].reshape(1, 1, 1, -1)
+    return made
