@@ -26,8 +26,17 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--references",
-        metavar="DIR",
-        help="pictures of the style, or the truths: those named as an output are compared with it one by one",
+        metavar="DIR|FILE.npz",
+        help=(
+            "pictures of the style, or the truths: those named as an output are compared with it one by one; "
+            "or a .npz file of the style's statistics"
+        ),
+    )
+    parser.add_argument(
+        "--save-statistics",
+        type=pathlib.Path,
+        metavar="FILE.npz",
+        help="write the statistics of the style, for --references of later evaluations",
     )
     parser.add_argument("--sources", metavar="DIR", help="what the outputs were made from, named as they are")
     parser.add_argument(
@@ -54,6 +63,8 @@ def main(argv: list[str] | None = None) -> None:
     flags = parser.parse_args(argv)
     if flags.workdir is not None and (flags.references or flags.sources or flags.size):
         parser.error("--references, --sources and --size go with --outputs")
+    if flags.save_statistics is not None and flags.save_statistics.suffix != ".npz":
+        parser.error("--save-statistics takes a file that ends in .npz")
     if flags.size is not None and len(flags.size) > 2:
         parser.error("--size takes one number or two")
 
@@ -66,7 +77,11 @@ def main(argv: list[str] | None = None) -> None:
     else:
         subject = subjects.of_folders(flags.outputs, flags.references, flags.sources, size=flags.size)
     measured = subjects.measure(
-        subject, network=flags.network, weights=flags.network_weights, with_baselines=not flags.no_baselines
+        subject,
+        network=flags.network,
+        weights=flags.network_weights,
+        with_baselines=not flags.no_baselines,
+        save=flags.save_statistics,
     )
     about = {**subject.about, "network": flags.network}
     print(table.text(about, measured))

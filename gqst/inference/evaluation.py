@@ -6,16 +6,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from gqst import types
+from gqst.inference import statistics
 from gqst.models.features import base as features_base
 from gqst.quality import baselines, distribution, figures, metrics
 from gqst.training import parallel, perception
 
 BATCH = 16
-MOST_FEATURES = 5_000
-"""Features of a set that are kept for the kernel distance, chosen at random where there are more."""
 
 _RESAMPLES = 1_000
 
@@ -41,7 +39,7 @@ Pictures = Callable[[], Iterable[np.ndarray]]
 
 
 class Evaluator:
-    """Measures sets of pictures of one size; everything is compiled once."""
+    """Measures sets of pictures of one size, on all local devices; everything is compiled once."""
 
     def __init__(self, network: str = "efficientnet_lite0", weights: str | None = None) -> None:
         """Loads the networks.
@@ -53,16 +51,17 @@ class Evaluator:
         Raises:
           InputError: the weights cannot be used.
         """
-        self._params = perception.load(("lpips", "content_retention"))
-        self._embed = perception.Embedder(jax.device_put(features_base.load(network, weights)), network)
+        everywhere, self._shared = parallel.shared(BATCH)
+        self._params = jax.device_put(perception.load(("lpips", "content_retention")), everywhere)
+        self._embed = perception.Embedder(features_base.load(network, weights), network)
         options = parallel.compile_level(1, jax.local_devices())
         self._compare = jax.jit(_compare, static_argnames="names", compiler_options=options)
-        self._styles: dict[Pictures, _Features] = {}
+        self._styles: dict[Pictures, statistics.Statistics] = {}
 
     def __call__(
         self,
         items: Iterable[Item],
-        style: Pictures | None = None,
+        style: Pictures | statistics.Statistics | None = None,
         *,
         progress: Callable[[int], None] = lambda done: None,
     ) -> figures.Measured:
@@ -70,7 +69,7 @@ class Evaluator:
 
         Args:
           items: read once, one after the other; all with the same parts.
-          style: pictures that the outputs as a set should look like; read once for all calls.
+          style: pictures that the outputs as a set should look like, or their statistics.
           progress: called with how many pictures are done.
 
         Returns:
@@ -79,7 +78,7 @@ class Evaluator:
         Raises:
           InputError: there are no items.
         """
-        features = _Features()
+        features = statistics.Statistics()
         values: dict[str, dict[str, float]] = {}
         against: dict[str, str] = {}
         for batch in _batched(items):
@@ -96,7 +95,7 @@ class Evaluator:
         intervals = {name: _bootstrap(column) for name, column in columns.items()}
         count = 0
         if style is not None:
-            wanted = self._style(style)
+            wanted = style if isinstance(style, statistics.Statistics) else self.statistics_of(style)
             count = wanted.moments.count
             if min(len(values), count) > 1:
                 _add_distances(features, wanted, means, intervals, against)
@@ -114,15 +113,17 @@ class Evaluator:
             if not parts:
                 continue
             names = tuple(_names(kind, outputs.shape[1:3], perceptual="lpips" not in found))
-            made = jax.device_get(self._compare(self._params, outputs, np.stack(parts), names=names))
+            pairs = jax.device_put((outputs, np.stack(parts)), self._shared)
+            made = jax.device_get(self._compare(self._params, *pairs, names=names))
             found |= {name: column[: len(batch)] for name, column in made.items()}
             against |= dict.fromkeys(made, kind)
         return found, against
 
-    def _style(self, pictures: Pictures) -> "_Features":
+    def statistics_of(self, pictures: Pictures) -> statistics.Statistics:
+        """What the distances of sets need to know of these; read once for all calls."""
         known = self._styles.get(pictures)
         if known is None:
-            known = self._styles[pictures] = _Features()
+            known = self._styles[pictures] = statistics.Statistics()
             iterator = iter(pictures())
             while batch := list(itertools.islice(iterator, BATCH)):
                 known.add(self._embed(np.stack(batch)))
@@ -142,27 +143,6 @@ def recolored(items: Items, style: Pictures, *, seed: int = 0, most: int = 256) 
     draw = np.random.default_rng(seed)
     for item in items():
         yield item._replace(output=baselines.color_transfer(item.output, choice[draw.integers(len(choice))]))
-
-
-class _Features:
-    """The features of a set: its moments, and a bounded random choice of its rows (Vitter 1985, algorithm R)."""
-
-    def __init__(self) -> None:
-        self.moments = distribution.Moments()
-        self._kept: list[np.ndarray] = []
-        self._draw = np.random.default_rng(0)
-
-    @property
-    def rows(self) -> Float[np.ndarray, "n d"]:
-        return np.stack(self._kept)
-
-    def add(self, features: Float[np.ndarray, "n d"]) -> None:
-        for seen, row in enumerate(features, self.moments.count + 1):
-            if len(self._kept) < MOST_FEATURES:
-                self._kept.append(row)
-            elif (place := int(self._draw.integers(seen))) < MOST_FEATURES:
-                self._kept[place] = row
-        self.moments.add(features)
 
 
 def _batched(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -202,8 +182,8 @@ def _bootstrap(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
 
 
 def _add_distances(
-    features: _Features,
-    wanted: _Features,
+    features: statistics.Statistics,
+    wanted: statistics.Statistics,
     means: dict[str, float],
     intervals: dict[str, tuple[float, float]],
     against: dict[str, str],

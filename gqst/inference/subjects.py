@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from gqst import config, types
 from gqst.data import pipeline, sources, transforms
 from gqst.data.sources import files
-from gqst.inference import evaluation, restore
+from gqst.inference import evaluation, restore, statistics
 from gqst.quality import figures
 from gqst.training import checkpoint, progress
 
@@ -30,6 +30,7 @@ class Subject:
       untouched: the same with the sources as outputs; None if they are not known.
       total: how many outputs there are, readable or not.
       style: the set that the outputs should look like; None without one.
+      known: a file of its statistics, in place of `style`.
       real: real pictures of the style that are not in `style`, for the scale; None without.
       palette: pictures that the baseline takes colours from; None without.
     """
@@ -39,6 +40,7 @@ class Subject:
     untouched: evaluation.Items | None
     total: int
     style: evaluation.Pictures | None
+    known: pathlib.Path | None = None
     real: evaluation.Items | None = None
     palette: evaluation.Pictures | None = None
 
@@ -102,7 +104,7 @@ def of_folders(
 
     Args:
       outputs: folder of the pictures to be measured.
-      references: folder of truths (named as the outputs) or of pictures of the style.
+      references: folder of truths (named as the outputs) or of pictures of the style, or a file of statistics.
       originals: folder of the sources, named as the outputs.
       size: height and width, or one for both, to which all are scaled and cropped; None is the first output's.
 
@@ -110,7 +112,8 @@ def of_folders(
       InputError: a folder is missing or empty, no picture can be read, or the sources are named otherwise.
     """
     made = files.listing(outputs, option="--outputs")
-    wanted = files.listing(references, option="--references") if references else None
+    known = references is not None and references.endswith(statistics.SUFFIX)
+    wanted = files.listing(references, option="--references") if references and not known else None
     given = files.listing(originals, option="--sources") if originals else None
     height, width = _size(made) if size is None else (size[0], size[-1])
     truths = _by_name(wanted)
@@ -138,11 +141,20 @@ def of_folders(
     style = functools.partial(_pictures, wanted, height, width) if wanted is not None else None
     about: dict[str, str | int] = {"outputs": outputs, "size": f"{width}x{height}"}
     if references:
-        about["references"] = f"{references} ({'matched by name' if paired else 'a set'})"
+        kind = "statistics" if known else "matched by name" if paired else "a set"
+        about["references"] = f"{references} ({kind})"
     if originals:
         about["sources"] = originals
     untouched = functools.partial(items, untouched=True) if given is not None else None
-    return Subject(about=about, items=items, untouched=untouched, total=len(made), style=style, palette=style)
+    return Subject(
+        about=about,
+        items=items,
+        untouched=untouched,
+        total=len(made),
+        style=style,
+        known=pathlib.Path(references) if known and references else None,
+        palette=style,
+    )
 
 
 def measure(
@@ -151,6 +163,7 @@ def measure(
     network: str = "efficientnet_lite0",
     weights: str | None = None,
     with_baselines: bool = True,
+    save: pathlib.Path | None = None,
 ) -> dict[str, figures.Measured]:
     """The figures of the outputs, and of baselines by name beside them.
 
@@ -159,29 +172,34 @@ def measure(
       network: whose features the distances of sets compare.
       weights: a file of its weights; None takes the bundled ones.
       with_baselines: whether to measure baselines.
+      save: file for the statistics of the style, that they need not be computed again.
 
     Raises:
-      InputError: none of the pictures can be measured, or the weights cannot be used.
+      InputError: none of the pictures can be measured, the weights or statistics cannot be used, or there is no
+        style whose statistics to save.
     """
+    if save is not None and subject.style is None:
+        raise types.InputError("there are no pictures of a style whose statistics could be saved")
+    about = {"network": network, "size": str(subject.about["size"])}
+    style = None if subject.known is None else statistics.load(subject.known, about)
     evaluator = evaluation.Evaluator(network, weights)
-    found = {"outputs": _measure(evaluator, "outputs", subject.items(), subject)}
+
+    def one(title: str, items: Iterable[evaluation.Item]) -> figures.Measured:
+        with progress.Counter(f"measuring {title}") as counter:
+            return evaluator(items, style or subject.style, progress=lambda n: counter(n, max(subject.total, n)))
+
+    found = {"outputs": one("outputs", subject.items())}
+    if save is not None and subject.style is not None:
+        statistics.save(save, evaluator.statistics_of(subject.style), about)
     if not with_baselines:
         return found
     if subject.untouched is not None:
-        found["untouched sources"] = _measure(evaluator, "sources", subject.untouched(), subject)
+        found["untouched sources"] = one("sources", subject.untouched())
         if subject.palette is not None:
-            recolored = evaluation.recolored(subject.untouched, subject.palette)
-            found["colour transfer"] = _measure(evaluator, "colour transfer", recolored, subject)
+            found["colour transfer"] = one("colour transfer", evaluation.recolored(subject.untouched, subject.palette))
     if subject.real is not None:
-        found["real style pictures"] = _measure(evaluator, "real", subject.real(), subject)
+        found["real style pictures"] = one("real", subject.real())
     return found
-
-
-def _measure(
-    evaluator: evaluation.Evaluator, title: str, items: Iterable[evaluation.Item], subject: Subject
-) -> figures.Measured:
-    with progress.Counter(f"measuring {title}") as counter:
-        return evaluator(items, subject.style, progress=lambda done: counter(done, max(subject.total, done)))
 
 
 def _targets(split: sources.Split, cfg: config.Config) -> Iterator[np.ndarray]:

@@ -1,6 +1,7 @@
 """Distances between sets of pictures."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +51,17 @@ class Moments:
         self._spread = self._spread + centred.T @ centred + np.outer(gap, gap) * (self.count * len(x) / total)
         self._mean = self._mean + gap * (len(x) / total)
         self.count = total
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """All that there is to it, for a file."""
+        return {"count": np.asarray(self.count), "mean": self._mean, "spread": self._spread}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Moments":
+        """What `to_arrays` gave; KeyError if a part is missing."""
+        made = cls()
+        made.count, made._mean, made._spread = int(arrays["count"]), arrays["mean"], arrays["spread"]
+        return made
 
     @property
     def mean(self) -> Float[np.ndarray, "d"]:

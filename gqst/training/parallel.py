@@ -148,6 +148,18 @@ class _Pmap:
         return jax.tree.map(join, *trees)
 
 
+def shared(rows: int) -> tuple[NamedSharding, NamedSharding]:
+    """Where parameters lie, everywhere, and where a batch of pictures lies, shared out, on the local devices.
+
+    Args:
+      rows: of the batch; as many devices take part as divide it.
+    """
+    there = jax.local_devices()
+    count = max(n for n in range(1, min(rows, len(there)) + 1) if rows % n == 0)
+    mesh = jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=there[:count])
+    return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
+
+
 def compile_level(level: int, devices: Sequence[jax.Device]) -> dict[str, int] | None:
     """Options that make XLA optimise no more than pays off on CPU; None on other devices.
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gqst.models.features import alexnet, base, efficientnet_lite, inception
@@ -37,11 +36,12 @@ def compare(params: Mapping[str, Any], one: jax.Array, other: jax.Array) -> dict
 
 
 class Embedder:
-    """A network's pooled features of any number of pictures of one size."""
+    """A network's pooled features of any number of pictures of one size, on all local devices."""
 
     def __init__(self, params: Any, network: str = "efficientnet_lite0"):
         """Makes a function of the parameters of a network in `EMBEDDERS`."""
-        self._params = params
+        everywhere, self._shared = parallel.shared(EMBEDDED_BATCH)
+        self._params = jax.device_put(params, everywhere)
         self._embed = jax.jit(EMBEDDERS[network], compiler_options=parallel.compile_level(1, jax.local_devices()))
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ class Embedder:
         for first in range(0, len(pictures), EMBEDDED_BATCH):
             # The last batch is filled up by going round, so that one shape is compiled.
             rows = np.arange(first, first + EMBEDDED_BATCH) % len(pictures)
-            made.append(np.asarray(self._embed(self._params, jnp.asarray(pictures[rows]))))
+            made.append(np.asarray(self._embed(self._params, jax.device_put(pictures[rows], self._shared))))
         return np.concatenate(made)[: len(pictures)]
 
 

@@ -1,9 +1,10 @@
 """What a run writes for people: metrics as JSON lines and TensorBoard events, sample grids as PNG."""
 
+import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -98,18 +99,24 @@ def grid(columns: Mapping[str, Float[np.ndarray, "n h w 3"]]) -> UInt8[np.ndarra
     return np.asarray(sheet)
 
 
+@contextlib.contextmanager
+def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path to write to in place of `path`, which it becomes if nothing is raised."""
+    part = path.with_name(f".{path.name}.part")
+    yield part
+    os.replace(part, path)
+
+
 def write_png(path: pathlib.Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
     """Writes a picture whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    Image.fromarray(picture).save(part, format="PNG")
-    os.replace(part, path)
+    with whole(path) as part:
+        Image.fromarray(picture).save(part, format="PNG")
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _drop_after(path: pathlib.Path, step: int) -> None:

@@ -100,6 +100,34 @@ def test_one_style_picture_is_no_set(capsys, folders, tmp_path):
     assert code == 0 and "contrast_structure" in said and "kid" not in said
 
 
+def test_statistics_of_a_style_take_the_place_of_its_pictures(capsys, folders, tmp_path):
+    flags = ["--outputs", folders / "outputs", "--no-baselines", "--json", tmp_path / "a.json", "--references"]
+    file = tmp_path / "deep" / "style.npz"
+    found = []
+    for more in ([folders / "style", "--save-statistics", file], [file]):
+        code, said, warned = _call(capsys, *flags, *more)
+        assert code == 0, warned
+        found.append(json.loads((tmp_path / "a.json").read_text()))
+    assert found[0]["style_count"] == found[1]["style_count"] == 4 and "style.npz (statistics)" in said
+    assert found[1]["kid"] == pytest.approx(found[0]["kid"], rel=1e-6)
+    assert found[1]["frechet"] == pytest.approx(found[0]["frechet"], rel=1e-6)
+    code, _, said = _call(capsys, *flags, file, "--size", "32")
+    assert code == 2 and "holds statistics for size 48x40, not 32x32" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "there is no file"), (b"PK no statistics", "holds no statistics"), ({}, "holds no")]
+)
+def test_what_holds_no_statistics_is_said(capsys, folders, tmp_path, content, words):
+    path = tmp_path / "a.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        np.savez(path, rows=np.zeros((2, 3)))
+    code, _, said = _call(capsys, "--outputs", folders / "outputs", "--references", path)
+    assert code == 2 and words in said and "a.npz" in said
+
+
 def _middle(size, side):
     left, top = ((n - side) / 2 for n in size)
     return left, top, left + side, top + side
@@ -113,6 +141,8 @@ def _middle(size, side):
         (["--workdir", "nowhere"], "nowhere is not the folder of a run"),
         (["--workdir", "nowhere", "--size", "3"], "go with --outputs"),
         (["--outputs", "{}/outputs", "--network", "inception_v3"], "name a file of the published network"),
+        (["--outputs", "{}/outputs", "--save-statistics", "a.npz"], "no pictures of a style"),
+        (["--outputs", "a", "--save-statistics", "a.txt"], "ends in .npz"),
         (["--outputs", "a", "--size", "0"], "'0' is not a number of pixels"),
     ],
 )
