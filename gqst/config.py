@@ -27,6 +27,7 @@ def _frozen(cls: type[_T]) -> type[_T]:
 
 
 Fraction = Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
+Remat = Literal["none", "blocks", "all"]
 Weight = pydantic.NonNegativeFloat | tuple[tuple[pydantic.NonNegativeInt, pydantic.NonNegativeFloat], ...]
 
 
@@ -181,6 +182,11 @@ class Config:
       ema_decay: of the running average of the generator's parameters that evaluation and stylising use.
       pool_size: past fakes that the discriminator is shown at random; 0 has no pool.
       compute_dtype: of activations; parameters, losses and metrics are float32.
+      accumulate: parts that each device cuts its share of a batch into; they are gone through one after the
+        other, in as much less memory. The update is that of the whole batch, but for batch norm, whose
+        statistics are then those of a part.
+      remat: what of the generator's passes is not kept for the gradient but computed again, in less memory on TPU
+        and GPU and more time: `none`; `blocks`, all but what goes from block to block; or `all`.
       weights: files of feature networks' weights by network, in torchvision's names and layout
         (.safetensors or .npz), as in {"vgg19": "vgg19.safetensors"}; others come with gqst.
       keep_checkpoints: newest checkpoints that are kept.
@@ -221,6 +227,8 @@ class Config:
     ema_decay: Fraction = 0.999
     pool_size: pydantic.NonNegativeInt = 0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    accumulate: pydantic.PositiveInt = 1
+    remat: Remat = "none"
     weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
     keep_checkpoints: pydantic.PositiveInt = 3
     keep_every: pydantic.PositiveInt | None = None
@@ -232,6 +240,8 @@ class Config:
                 raise ValueError(
                     f"{key}={getattr(self, key)} is not a multiple of steps_per_dispatch={self.steps_per_dispatch}"
                 )
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size={self.batch_size} does not divide into accumulate={self.accumulate} parts")
         return self
 
 
@@ -244,6 +254,7 @@ RESUMABLE = (
     "samples",
     "stop_after",
     "rollbacks",
+    "remat",
     "keep_checkpoints",
     "keep_every",
 )

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import ad_checkpoint
 from jaxtyping import Array, Float
 
 from gqst.models import convolutions
@@ -14,7 +15,8 @@ Padding = Literal["reflect", "zero"]
 
 _PAD_MODES = {"reflect": "reflect", "zero": "constant"}
 INIT = nn.initializers.normal(0.02)  # of CycleGAN and pix2pix
-
+KEPT = "block"
+"""The name of what goes from block to block, for rematerialisation that keeps it."""
 
 _GROUPS = 32  # of Wu and He 2018
 
@@ -103,6 +105,11 @@ class Normalize(nn.Module, kw_only=True):
             groups = max(n for n in range(1, _GROUPS + 1) if x.shape[-1] % n == 0)
             return nn.GroupNorm(num_groups=groups, epsilon=1e-5)(wide).astype(x.dtype)
         return x
+
+
+def keep(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The activations between two blocks, marked as what `remat="blocks"` keeps."""
+    return ad_checkpoint.checkpoint_name(x, KEPT)
 
 
 def judging_conv(

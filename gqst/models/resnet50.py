@@ -43,14 +43,14 @@ class Encoder(nn.Module, kw_only=True):
         times = pictures.shape[-1] // 3  # a conditional discriminator sees two pictures
         x = features.scaled(pictures, _MEAN * times, _DEVIATION * times).astype(self.dtype)
         x = self._conv(x, self.filters, 7, 2, "conv1")
-        x = nn.relu(self._norm(x, train, "bn1"))
+        x = blocks.keep(nn.relu(self._norm(x, train, "bn1")))
         made = [x]
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         for stage, depth in enumerate(DEPTHS, 1):
             width = self.filters * 2 ** (stage - 1)
             for number in range(depth):
                 stride = 2 if number == 0 and stage > 1 else 1
-                x = self._bottleneck(x, width, stride, train, f"layer{stage}_{number}")
+                x = blocks.keep(self._bottleneck(x, width, stride, train, f"layer{stage}_{number}"))
             made.append(x)
         return made
 

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gqst import types
-from gqst.training import recipes, state, step
+from gqst.training import gradients, recipes, state, step
 
 Mode = Literal["jit", "pmap"]
 AXIS = "data"
@@ -179,7 +179,7 @@ def _key(seed: int) -> jax.Array:
 
 
 def _counted(owner: Any, one: step.Step, repeats: int) -> step.Step:
-    def count_trace(now: state.TrainState, batch: types.Batch, frozen: step.Frozen) -> Any:
+    def count_trace(now: state.TrainState, batch: types.Batch, frozen: gradients.Frozen) -> Any:
         owner.traces += 1
         return (one if repeats == 1 else step.repeat(one))(now, batch, frozen)
 

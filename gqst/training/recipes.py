@@ -47,6 +47,8 @@ class Recipe:
       pool_size: past fakes a direction; 0 is no pool.
       ema_decay: of the running average.
       image_size: side of the training pictures.
+      accumulate: parts that a batch is cut into.
+      remat: what of the generator's passes is computed again for the gradient.
     """
 
     generator: nn.Module
@@ -73,6 +75,8 @@ class Recipe:
     pool_size: int
     ema_decay: float
     image_size: int
+    accumulate: int
+    remat: config.Remat
 
     def over(self, axis_name: str | None) -> "Recipe":
         """The recipe for pmap with this axis, over which batch norm then averages."""
@@ -155,6 +159,8 @@ def build(cfg: config.Config, *, paired: bool) -> Recipe:
         pool_size=cfg.pool_size,
         ema_decay=cfg.ema_decay,
         image_size=cfg.image_size,
+        accumulate=cfg.accumulate,
+        remat=cfg.remat,
     )
     try:
         key = jax.random.key(0)

@@ -9,7 +9,7 @@ from gqst import config
 from gqst.data import sources
 from gqst.losses import base as losses
 from gqst.models import base as models
-from gqst.training import progress, recipes, state, step
+from gqst.training import gradients, progress, recipes, state, step
 
 
 def describe(cfg: config.Config) -> str:
@@ -62,7 +62,7 @@ def _logit_shapes(cfg: config.Config, recipe: recipes.Recipe, now: state.TrainSt
     picture = jax.ShapeDtypeStruct((cfg.batch_size, cfg.image_size, cfg.image_size, 3), jnp.float32)
 
     def verdict(params: Any, stats: Any, pictures: jax.Array) -> models.Verdict:
-        return step.judge_of(recipe, params, stats, recipe.frozen, pictures)(pictures)[0]
+        return gradients.judge_of(recipe, params, stats, recipe.frozen, pictures)(pictures)[0]
 
     made = jax.eval_shape(verdict, now.disc.params[recipes.FORWARD], now.disc.stats[recipes.FORWARD], picture)
     return [logits.shape for logits in made.logits]

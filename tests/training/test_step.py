@@ -9,7 +9,7 @@ import pytest
 
 from gqst import config, types
 from gqst.quality import metrics as quality
-from gqst.training import parallel, recipes, state, step, summary
+from gqst.training import gradients, parallel, recipes, state, step, summary
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
@@ -196,6 +196,66 @@ def test_steps_in_one_dispatch_are_the_same_steps(one_way, pictures):
     for name in said[0]:
         mean = (float(said[0][name]) + float(said[1][name])) / 2
         assert float(metrics[name]) == pytest.approx(mean, rel=1e-4, abs=1e-5), name
+
+
+@pytest.fixture(scope="module")
+def four():
+    rng = np.random.default_rng(1)
+    return {key: rng.random((4, 32, 32, 3), np.float32) for key in ("source", "target")}
+
+
+@pytest.mark.slow  # five compiled steps
+@pytest.mark.parametrize(
+    ("change", "tolerance"),
+    [("accumulate=2", 1e-5), ("accumulate=4", 1e-5), ("remat=blocks", 1e-6), ("remat=all", 1e-6)],
+)
+def test_less_memory_is_the_same_step(four, whole, change, tolerance):
+    """Gradients of parts add up to those of the batch, pool and gradient penalty included; and recomputing changes
+    nothing."""
+    reference, bytes_whole = whole
+    found, bytes_found = _two_steps(four, change)
+    for part in (lambda s: s.gen.params, lambda s: s.disc.params, lambda s: s.disc.stats, lambda s: s.ema):
+        _close(part(found), part(reference), rtol=tolerance)
+    _close([p.pictures for p in found.pool.values()], [p.pictures for p in reference.pool.values()], rtol=tolerance)
+    # What is recomputed takes no less on CPU, whose compiler keeps all in the end.
+    assert bytes_found < 0.95 * bytes_whole or change.startswith("remat")
+
+
+@pytest.mark.parametrize("name", ["cyclegan", "pix2pix"])
+def test_what_remat_leaves_for_the_gradient(name):
+    kept = {}
+    for remat in ("none", "blocks", "all"):
+        recipe = recipes.build(conftest.small(name, "generator.filters=8", f"remat={remat}"), paired=name == "pix2pix")
+        now = jax.eval_shape(lambda key, r=recipe: state.create(r, key, r.initial), jax.random.key(0))
+        view = {k: jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32) for k in ("source", "target")}
+        views = dict.fromkeys(recipe.directions, view)
+
+        def pullback(params, views, stats, recipe=recipe):
+            return jax.vjp(lambda p: gradients.generate(recipe, p, stats, views)[0], params)[1]
+
+        residuals = jax.eval_shape(pullback, now.gen.params, views, now.gen.stats)
+        kept[remat] = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(residuals))
+    assert kept["all"] < 0.9 * kept["blocks"] < 0.6 * kept["none"]
+
+
+@pytest.fixture(scope="module")
+def whole(four):
+    return _two_steps(four)
+
+
+def _two_steps(batch, *changes: str):
+    """The state after two steps, and the bytes that the step needs besides what goes in and out."""
+    game = ("losses.adversarial.form=wgan_gp", "losses.style=0.1", "losses.style.layers=('relu1_1',)")
+    heads = ("losses.patch_nce=0.1", "losses.patch_nce.width=8", "pool_size=3", "batch_size=4", "generator.blocks=2")
+    cfg = conftest.small("style_image", *TINY["style_image"], *game, *heads, *SGD, *changes)
+    recipe = recipes.build(cfg, paired=False)
+    across = parallel.build(recipe, batch_size=4, devices=jax.devices()[:1])
+    now = across.create(0)
+    lowered = jax.jit(step.build(recipe)).lower(now, across.put(batch), recipe.frozen)
+    needed = lowered.compile(compiler_options=LEVEL_0).memory_analysis().temp_size_in_bytes
+    for _ in range(2):
+        now, _ = across.step(now, across.put(batch))
+    return now, needed
 
 
 def test_two_directions(pictures):

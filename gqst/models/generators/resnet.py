@@ -53,10 +53,10 @@ class ResNet(nn.Module, kw_only=True):
         tapped = base.Taps(taps, pixels=x)
         x = self._activate(self._conv(x, self.filters, size=7), train)
         for scale in range(1, self.scales + 1):
-            x = self._activate(self._conv(x, self.filters * 2**scale, stride=2), train)
+            x = layers.keep(self._activate(self._conv(x, self.filters * 2**scale, stride=2), train))
             tapped.add(f"down{scale}", x)
         for number in range(self.blocks):
-            x = self._block(x, train)
+            x = layers.keep(self._block(x, train))
             tapped.add(f"block{number + 1}", x)
             if tapped.complete:
                 break
@@ -64,7 +64,7 @@ class ResNet(nn.Module, kw_only=True):
             return tapped.found
         for scale in reversed(range(self.scales)):
             up = layers.UpConv(features=self.filters * 2**scale, kernel_init=self._init, dtype=self.dtype)
-            x = self._activate(up(x), train)
+            x = layers.keep(self._activate(up(x), train))
         last = nn.initializers.zeros if self.start_at_identity else layers.INIT
         change = layers.Conv(features=source.shape[-1], size=7, kernel_init=last, dtype=self.dtype)(x)
         change = change[:, :height, :width].astype(jnp.float32)

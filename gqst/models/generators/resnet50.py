@@ -68,7 +68,7 @@ class ResNet50(nn.Module, kw_only=True):
     def _up(self, x: jax.Array, channels: int, train: bool) -> jax.Array:
         init = nn.initializers.he_normal()
         x = blocks.UpConv(features=channels, kernel_init=init, dtype=self.dtype)(x)
-        return nn.relu(blocks.Normalize(kind=self.norm, axis_name=self.axis_name)(x, train=train))
+        return blocks.keep(nn.relu(blocks.Normalize(kind=self.norm, axis_name=self.axis_name)(x, train=train)))
 
     def initial(self) -> dict[str, Any]:
         """The encoder's variables from the file `weights`, by collection; none without one."""
