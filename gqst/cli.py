@@ -6,7 +6,10 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from gqst.training import processes
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -59,6 +62,35 @@ def add_checkpoint_flag(parser: argparse.ArgumentParser) -> None:
         metavar="{best,last,STEP}",
         help="of the run: the best round's checkpoint (default), the newest, or that of a step",
     )
+
+
+def add_process_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say which processes work together."""
+    several = parser.add_argument_group("several processes", "the same command on every host, on shared storage")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 can be reached by the others")
+    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    several.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+    several.add_argument(
+        "--distributed",
+        action="store_true",
+        help="find all three in the environment of a TPU pod, SLURM, Kubernetes or Open MPI",
+    )
+    several.add_argument(
+        "--wait", type=int, default=300, metavar="SECONDS", help="for the others at the start (default: 300)"
+    )
+
+
+def group(flags: argparse.Namespace) -> "processes.Group | None":
+    """The processes that these flags name; None where this is the only one."""
+    from gqst import types
+    from gqst.training import processes
+
+    named = (flags.coordinator, flags.processes, flags.process)
+    if named == (None, None, None):
+        return processes.Group(seconds=flags.wait) if flags.distributed else None
+    if flags.coordinator is None or flags.distributed:
+        raise types.InputError("give --coordinator, --processes and --process together, or --distributed alone")
+    return processes.Group(coordinator=named[0], count=named[1], index=named[2], seconds=flags.wait)
 
 
 def pixels(text: str) -> int:

@@ -340,9 +340,14 @@ def from_json(text: str, *, origin: str) -> Config:
     return _from_dict(tree, origin)
 
 
+def flat(cfg: Config) -> dict[str, Any]:
+    """The values of a config by dotted key, as JSON can hold them."""
+    return dict(_leaves(_to_dict(cfg)))
+
+
 def differences(one: Config, other: Config, *, ignore: Iterable[str] = RESUMABLE) -> dict[str, tuple[Any, Any]]:
     """The leaves that differ, by dotted key, with both values; top-level keys in `ignore` left out."""
-    first, second = (dict(_leaves(_to_dict(c))) for c in (one, other))
+    first, second = flat(one), flat(other)
     skipped = set(ignore)
     return {
         key: (first.get(key), second.get(key))

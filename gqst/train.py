@@ -21,9 +21,10 @@ def main(argv: list[str] | None = None) -> None:
         "--parallel",
         choices=("jit", "pmap"),
         default="jit",
-        help="how the step is spread over the local devices (default: jit)",
+        help="how the step is spread over the devices (default: jit)",
     )
-    parser.add_argument("--devices", type=int, help="local devices to use (default: all)")
+    parser.add_argument("--devices", type=int, help="devices to use (default: all)")
+    cli.add_process_flags(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -34,14 +35,15 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--workdir is needed to train")
 
     from gqst import config
-    from gqst.training import loop, summary
+    from gqst.training import loop, processes, summary
 
     cfg = config.override(config.load(flags.config), flags.set)
     if flags.dry_run:
         print(summary.describe(cfg))
         return
     cli.use_compilation_cache()
-    loop.train(cfg, flags.workdir, mode=flags.parallel, devices=flags.devices)
+    with processes.joined(cli.group(flags)):
+        loop.train(cfg, flags.workdir, mode=flags.parallel, devices=flags.devices)
 
 
 if __name__ == "__main__":

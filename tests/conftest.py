@@ -8,6 +8,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
 
 import pathlib
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from gqst import config, types
-from gqst.training import parallel
+from gqst.training import placement
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 ROOT = pathlib.Path(__file__).parent.parent
@@ -67,7 +68,7 @@ def batch() -> types.Batch:
 @pytest.fixture(scope="session", autouse=True)
 def fast_compiles() -> None:
     """Compiles all steps at level 0, unless a test says otherwise."""
-    parallel.compile_level = lambda level, devices: {"xla_backend_optimization_level": 0}
+    placement.compile_level = lambda level, devices=None: {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +87,13 @@ def environment(cache: pathlib.Path) -> dict[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

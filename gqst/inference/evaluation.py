@@ -11,7 +11,7 @@ from gqst import types
 from gqst.inference import statistics
 from gqst.models.features import base as features_base
 from gqst.quality import baselines, distribution, figures, metrics
-from gqst.training import parallel, perception
+from gqst.training import perception, placement
 
 BATCH = 16
 
@@ -51,11 +51,11 @@ class Evaluator:
         Raises:
           InputError: the weights cannot be used.
         """
-        everywhere, self._shared = parallel.shared(BATCH)
-        self._params = jax.device_put(perception.load(("lpips", "content_retention")), everywhere)
+        self._where = placement.Placement()
+        self._rows = self._where.rows(BATCH)
+        self._params = self._where.copy(perception.load(("lpips", "content_retention")))
         self._embed = perception.Embedder(features_base.load(network, weights), network)
-        options = parallel.compile_level(1, jax.local_devices())
-        self._compare = jax.jit(_compare, static_argnames="names", compiler_options=options)
+        self._compare = jax.jit(_compare, static_argnames="names", compiler_options=placement.compile_level(1))
         self._styles: dict[Pictures, statistics.Statistics] = {}
 
     def __call__(
@@ -81,7 +81,7 @@ class Evaluator:
         features = statistics.Statistics()
         values: dict[str, dict[str, float]] = {}
         against: dict[str, str] = {}
-        for batch in _batched(items):
+        for batch in _batched(items, self._rows):
             found, against = self._one_batch(batch)
             for i, item in enumerate(batch):
                 values[item.name] = {name: float(column[i]) for name, column in found.items()}
@@ -105,7 +105,7 @@ class Evaluator:
         found: dict[str, np.ndarray] = {}
         against: dict[str, str] = {}
         # One shape is compiled: the last batch is filled up with its last picture.
-        filled = batch + [batch[-1]] * (BATCH - len(batch))
+        filled = batch + [batch[-1]] * (self._rows - len(batch))
         outputs = np.stack([item.output for item in filled])
         truths = [item.truth for item in filled if item.truth is not None]
         sources = [item.source for item in filled if item.source is not None]
@@ -113,7 +113,7 @@ class Evaluator:
             if not parts:
                 continue
             names = tuple(_names(kind, outputs.shape[1:3], perceptual="lpips" not in found))
-            pairs = jax.device_put((outputs, np.stack(parts)), self._shared)
+            pairs = self._where.share((outputs, np.stack(parts)))
             made = jax.device_get(self._compare(self._params, *pairs, names=names))
             found |= {name: column[: len(batch)] for name, column in made.items()}
             against |= dict.fromkeys(made, kind)
@@ -125,7 +125,7 @@ class Evaluator:
         if known is None:
             known = self._styles[pictures] = statistics.Statistics()
             iterator = iter(pictures())
-            while batch := list(itertools.islice(iterator, BATCH)):
+            while batch := list(itertools.islice(iterator, self._rows)):
                 known.add(self._embed(np.stack(batch)))
         return known
 
@@ -145,9 +145,9 @@ def recolored(items: Items, style: Pictures, *, seed: int = 0, most: int = 256) 
         yield item._replace(output=baselines.color_transfer(item.output, choice[draw.integers(len(choice))]))
 
 
-def _batched(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
     iterator = iter(items)
-    while batch := list(itertools.islice(iterator, BATCH)):
+    while batch := list(itertools.islice(iterator, count)):
         yield batch
 
 

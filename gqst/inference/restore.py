@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from gqst import config, types
 from gqst.models import base as models
-from gqst.training import checkpoint, colors, parallel, recipes
+from gqst.training import checkpoint, colors, placement, recipes
 
 
 class Generator:
@@ -35,7 +35,7 @@ class Generator:
 
         self._apply = jax.jit(
             apply,
-            compiler_options=parallel.compile_level(1, jax.local_devices()),
+            compiler_options=placement.compile_level(1),
         )
 
     def __call__(self, pictures: Float[Any, "*b h w 3"]) -> Float[np.ndarray, "*b h w 3"]:

@@ -1,11 +1,13 @@
 """Checkpoints of a run: written in the background by Orbax, checked when they are read."""
 
 import contextlib
+import functools
 import logging
 import os
 import pathlib
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from gqst import types
-from gqst.training import state
+from gqst.training import processes, state
 
 try:
     from orbax.checkpoint import v1 as ocp
@@ -68,9 +70,8 @@ class Checkpoints:
 
     def drop_after(self, step: int) -> None:
         """Deletes the checkpoints of later steps, the latest first."""
-        for later in reversed(self.steps):
-            if later > step:
-                shutil.rmtree(self.directory / str(later))
+        later = [other for other in reversed(self.steps) if other > step]
+        processes.at_first(lambda: self._delete(later))
         self._manager.reload()
 
     def save(self, now: state.TrainState, note: Mapping[str, Any]) -> None:
@@ -130,7 +131,9 @@ class Checkpoints:
             except Exception as error:  # whatever the storage layer raises on damaged files
                 broken.append((step, _first_line(error)))
                 continue
-            self._set_aside(broken, step)
+            if broken:
+                processes.at_first(functools.partial(self._set_aside, broken, step))
+                self._manager.reload()
             return trees[_STATE].replace(ema=trees[_EMA]), note
         if broken:
             raise types.InputError(
@@ -138,6 +141,10 @@ class Checkpoints:
                 f"({broken[0][1]}): move the folder away to start anew"
             )
         return None
+
+    def _delete(self, steps: Sequence[int]) -> None:
+        for step in steps:
+            shutil.rmtree(self.directory / str(step))
 
     def _set_aside(self, broken: Sequence[tuple[int, str]], good: int) -> None:
         for step, reason in broken:
@@ -154,8 +161,6 @@ class Checkpoints:
                 target,
                 good,
             )
-        if broken:
-            self._manager.reload()
 
 
 def load_ema(directory: pathlib.Path, which: Which, like: Any) -> tuple[Any, int]:
@@ -203,11 +208,10 @@ def check_space(directory: pathlib.Path, needed: int) -> None:
 
 def check_writable(directory: pathlib.Path) -> None:
     """Makes the folder and tries to write to it; InputError that says what stands in the way."""
-    probe = directory / ".write_test"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"gqst")
-        probe.unlink()
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=".write_test") as probe:
+            probe.write(b"gqst")
     except OSError as error:
         raise types.InputError(
             f"cannot write to {directory}: {error.strerror or error}; free space or choose another --workdir"

@@ -12,6 +12,7 @@ from gqst.quality import selection
 from gqst.training import (
     checkpoint,
     parallel,
+    processes,
     progress,
     recipes,
     run,
@@ -50,14 +51,15 @@ def train(
 ) -> Result:
     """Trains in `workdir` until `cfg.steps`, going on from its newest checkpoint if it has one.
 
-    SIGTERM and Ctrl-C end it after the step at hand, saved.
+    SIGTERM and Ctrl-C end it after the step at hand, saved. Several processes of one run, joined by
+    `processes.joined`, all make the same call, with a workdir on storage that they share.
 
     Args:
       cfg: the experiment.
       workdir: folder of the run; made if absent.
       mode: `jit` or `pmap`.
-      devices: how many local devices to use; None is all.
-      on_round: called after every round with step, metrics and the path of the sample grid.
+      devices: how many devices to use, where this is the only process; None is all.
+      on_round: called after every round, on process 0, with step, metrics and the path of the sample grid.
       quiet: whether to show no progress.
 
     Raises:
@@ -65,19 +67,21 @@ def train(
       RunError: a loss is not finite, or the fakes are inverted or collapsed, and going back did not help.
     """
     folder = pathlib.Path(workdir)
-    # 1. Everything that can be wrong with the input is found before anything is written.
-    dataset = sources.build(cfg.data, validation=cfg.validation)
-    recipe = recipes.build(cfg, paired=dataset.paired)
-    across = parallel.build(
-        recipe,
-        mode=mode,
-        batch_size=cfg.batch_size,
-        repeats=cfg.steps_per_dispatch,
-        devices=local_devices(devices),
-    )
-    _claim(folder, cfg)
+    # 1. Everything that can be wrong with the input is found before anything is written, on all processes.
+    dataset, recipe, across = processes.together(lambda: _prepare(cfg, mode, devices))
+    processes.check_same("the config", config.flat(cfg))
+    processes.check_same("the data", {name: split.sizes for name, split in dataset.splits.items()})
+    processes.at_first(lambda: _claim(folder, cfg))
+    processes.together(lambda: _check_shared(folder))
     store = checkpoint.Checkpoints(folder / "checkpoints", keep=cfg.keep_checkpoints, keep_every=cfg.keep_every)
-    batches = pipeline.make_iterator(dataset, cfg, batch_size=cfg.batch_size, stack=cfg.steps_per_dispatch)
+    batches = pipeline.make_iterator(
+        dataset,
+        cfg,
+        batch_size=cfg.batch_size // jax.process_count(),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        stack=cfg.steps_per_dispatch,
+    )
     # 2. A checkpoint wins over a new state; its note says where the data and the best round stand.
     now = across.create(cfg.seed)
     # One checkpoint is written before the oldest is deleted.
@@ -97,9 +101,11 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.callback(batches.close)
         stack.callback(store.close)
-        session.out = writer.Writer(folder, step=done, decisions=decisions)
+        kind = writer.Writer if processes.first() else writer.Mute
+        session.out = kind(folder, step=done, decisions=decisions)
         stack.callback(session.out.close)
         asked = stack.enter_context(signals.noted())
+        quiet = quiet or not processes.first()
         bar = progress.Progress(cfg.steps, done, pictures=cfg.batch_size, quiet=quiet)
         stack.callback(bar.close)
         if restored is not None:
@@ -111,11 +117,34 @@ def train(
     return result
 
 
-def local_devices(count: int | None) -> list[jax.Device]:
-    """The first `count` local devices, None for all; InputError if there are fewer."""
-    there = jax.local_devices()
+def _prepare(
+    cfg: config.Config, mode: parallel.Mode, devices: int | None
+) -> tuple[sources.Dataset, recipes.Recipe, parallel.Parallel]:
+    dataset = sources.build(cfg.data, validation=cfg.validation)
+    recipe = recipes.build(cfg, paired=dataset.paired)
+    across = parallel.build(
+        recipe,
+        mode=mode,
+        batch_size=cfg.batch_size,
+        repeats=cfg.steps_per_dispatch,
+        devices=chosen_devices(devices),
+    )
+    return dataset, recipe, across
+
+
+def _check_shared(folder: pathlib.Path) -> None:
+    """InputError if this process does not see what process 0 has written."""
+    if not (folder / "config.json").exists():
+        raise types.InputError(f"{folder} of process 0 is not seen here: --workdir has to be on storage that all share")
+
+
+def chosen_devices(count: int | None) -> list[jax.Device]:
+    """The first `count` devices, None for all, of all processes; InputError if there are fewer."""
+    there = jax.devices()
     if count is None:
         return there
+    if processes.several():
+        raise types.InputError("--devices does not go with several processes: all of their devices are used")
     if not 1 <= count <= len(there):
         raise types.InputError(f"--devices {count}: there are {len(there)} here")
     return there[:count]

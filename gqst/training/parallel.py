@@ -5,13 +5,12 @@ from typing import Any, Literal, Protocol
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gqst import types
-from gqst.training import gradients, recipes, state, step
+from gqst.training import gradients, placement, recipes, state, step
+from gqst.training.placement import AXIS
 
 Mode = Literal["jit", "pmap"]
-AXIS = "data"
 
 
 class Parallel(Protocol):
@@ -20,11 +19,14 @@ class Parallel(Protocol):
     traces: int
     """How often the step was traced; more than one is a recompilation."""
 
+    where: placement.Placement
+    """The devices, of all processes."""
+
     def create(self, seed: int) -> state.TrainState:
         """A new state on the devices."""
 
     def put(self, batch: types.Batch) -> types.Batch:
-        """A batch of the whole process on its devices; stacked [k, b, ...] where steps are repeated."""
+        """This process's share of a batch on its devices; stacked [k, b, ...] where steps are repeated."""
 
     def step(self, now: state.TrainState, batch: types.Batch) -> tuple[state.TrainState, types.Metrics]:
         """The state after the step, and its metrics; `now` is given away and cannot be used again."""
@@ -51,16 +53,22 @@ def build(
       mode: `jit` (one program over a ("data",) mesh) or `pmap`.
       batch_size: over all devices.
       repeats: steps in one dispatch.
-      devices: to run on; None is all local ones.
+      devices: to run on; None is all there are, of all processes.
 
     Raises:
-      InputError: the devices do not divide the batch.
+      InputError: the devices do not divide the batch, or what is left does not divide into the recipe's parts.
     """
-    devices = list(devices or jax.local_devices())
+    devices = list(devices or jax.devices())
     if batch_size % len(devices):
         raise types.InputError(
             f"batch_size={batch_size} does not divide over {len(devices)} devices: set it to a multiple of "
             f"{len(devices)}, or give --devices a divisor of {batch_size}"
+        )
+    share = batch_size // len(devices)
+    if share % recipe.accumulate:
+        raise types.InputError(
+            f"batch_size={batch_size} is {share} pictures on each of {len(devices)} devices, not divisible into "
+            f"accumulate={recipe.accumulate} parts: set it to a multiple of {len(devices) * recipe.accumulate}"
         )
     return (_Jit if mode == "jit" else _Pmap)(recipe, repeats, devices)
 
@@ -68,28 +76,27 @@ def build(
 class _Jit:
     def __init__(self, recipe: recipes.Recipe, repeats: int, devices: Sequence[jax.Device]):
         self.traces = 0
-        mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-        self._everywhere = NamedSharding(mesh, PartitionSpec())
-        spec = PartitionSpec(AXIS) if repeats == 1 else PartitionSpec(None, AXIS)
-        self._shared_out = NamedSharding(mesh, spec)
-        self._frozen = jax.device_put(recipe.frozen, self._everywhere)
+        self.where = placement.Placement(devices)
+        everywhere = self.where.everywhere
+        self._batches = self.where.along(0 if repeats == 1 else 1)
+        self._frozen = self.where.copy(recipe.frozen)
         self._initial = recipe.initial
         self._create = jax.jit(
-            _creator(recipe), out_shardings=self._everywhere, compiler_options=compile_level(0, devices)
+            _creator(recipe), out_shardings=everywhere, compiler_options=placement.compile_level(0, devices)
         )
         self._step = jax.jit(
             _counted(self, step.build(recipe), repeats),
             donate_argnums=0,
-            in_shardings=(self._everywhere, self._shared_out, self._everywhere),
-            out_shardings=(self._everywhere, self._everywhere),
-            compiler_options=compile_level(1, devices),
+            in_shardings=(everywhere, self._batches, everywhere),
+            out_shardings=(everywhere, everywhere),
+            compiler_options=placement.compile_level(1, devices),
         )
 
     def create(self, seed: int) -> state.TrainState:
         return self._create(_key(seed), self._initial)
 
     def put(self, batch: types.Batch) -> types.Batch:
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._shared_out, x), batch)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._batches, x), batch)
 
     def step(self, now: state.TrainState, batch: types.Batch) -> tuple[state.TrainState, types.Metrics]:
         return self._step(now, batch, self._frozen)
@@ -98,75 +105,57 @@ class _Jit:
         return now
 
     def spread(self, single: Any) -> Any:
-        return jax.device_put(single, self._everywhere)
+        return self.where.copy(single)
 
 
 class _Pmap:
     def __init__(self, recipe: recipes.Recipe, repeats: int, devices: Sequence[jax.Device]):
         self.traces = 0
-        self._devices = list(devices)
+        self.where = placement.Placement(devices)
+        # pmap takes and gives the rows of this process's own devices.
+        self._own = placement.Placement([d for d in devices if d.process_index == jax.process_index()])
         self._batch_axis = 0 if repeats == 1 else 1
-        self._frozen = self._stacked([recipe.frozen] * len(self._devices))
+        self._frozen = self.spread(recipe.frozen)
         self._initial = recipe.initial
-        self._create = jax.jit(_creator(recipe), compiler_options=compile_level(0, devices))
+        self._create = jax.jit(
+            _creator(recipe),
+            out_shardings=self.where.everywhere,
+            compiler_options=placement.compile_level(0, devices),
+        )
         self._step = jax.pmap(
             _counted(self, step.build(recipe, axis_name=AXIS), repeats),
             axis_name=AXIS,
             donate_argnums=0,
-            devices=self._devices,
+            devices=devices,
         )
 
     def create(self, seed: int) -> state.TrainState:
         return self.spread(self._create(_key(seed), self._initial))
 
     def put(self, batch: types.Batch) -> types.Batch:
-        count = len(self._devices)
-        shares = jax.tree.map(lambda x: np.split(x, count, axis=self._batch_axis), batch)
-        turned = [jax.tree.map(lambda s, i=i: s[i], shares, is_leaf=_is_list) for i in range(count)]
-        return self._stacked(turned)
+        return jax.tree.map(lambda x: self._stacked(np.split(x, len(self._own.devices), axis=self._batch_axis)), batch)
 
     def step(self, now: state.TrainState, batch: types.Batch) -> tuple[state.TrainState, types.Metrics]:
         new, metrics = self._step(now, batch, self._frozen)
-        return new, jax.tree.map(_first, metrics)
+        return new, jax.tree.map(lambda x: x.addressable_shards[0].data[0], metrics)
 
     def single(self, now: state.TrainState) -> state.TrainState:
-        return jax.tree.map(_first, now)
+        def join(x: jax.Array) -> jax.Array:
+            copies = [shard.data[0] for shard in x.addressable_shards]
+            return jax.make_array_from_single_device_arrays(x.shape[1:], self.where.everywhere, copies)
+
+        return jax.tree.map(join, now)
 
     def spread(self, single: Any) -> Any:
-        return self._stacked([single] * len(self._devices))
+        def share(x: jax.Array) -> jax.Array:
+            return self._stacked([shard.data for shard in x.addressable_shards])
 
-    def _stacked(self, trees: Sequence[Any]) -> Any:
-        """The trees stacked along a new first axis, one on each device."""
-        mesh = jax.make_mesh((len(trees),), (AXIS,), axis_types=(AxisType.Auto,), devices=self._devices)
-        sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+        return jax.tree.map(share, self.where.copy(single))
 
-        def join(*leaves: Any) -> jax.Array:
-            placed = [jax.device_put(leaf, device)[None] for leaf, device in zip(leaves, self._devices, strict=True)]
-            shape = (len(placed), *placed[0].shape[1:])
-            return jax.make_array_from_single_device_arrays(shape, sharding, placed)
-
-        return jax.tree.map(join, *trees)
-
-
-def shared(rows: int) -> tuple[NamedSharding, NamedSharding]:
-    """Where parameters lie, everywhere, and where a batch of pictures lies, shared out, on the local devices.
-
-    Args:
-      rows: of the batch; as many devices take part as divide it.
-    """
-    there = jax.local_devices()
-    count = max(n for n in range(1, min(rows, len(there)) + 1) if rows % n == 0)
-    mesh = jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=there[:count])
-    return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
-
-
-def compile_level(level: int, devices: Sequence[jax.Device]) -> dict[str, int] | None:
-    """Options that make XLA optimise no more than pays off on CPU; None on other devices.
-
-    Level 1 compiles the step in two thirds of the time and it runs as fast; level 0 compiles what runs once
-    five times faster.
-    """
-    return {"xla_backend_optimization_level": level} if devices[0].platform == "cpu" else None
+    def _stacked(self, parts: Sequence[Any]) -> jax.Array:
+        """The parts along a new first axis, one on each of this process's devices."""
+        placed = [jax.device_put(part, device)[None] for part, device in zip(parts, self._own.devices, strict=True)]
+        return jax.make_array_from_single_device_arrays((len(placed), *placed[0].shape[1:]), self._own.shared, placed)
 
 
 def _creator(recipe: recipes.Recipe) -> Callable[[jax.Array, Any], state.TrainState]:
@@ -184,11 +173,3 @@ def _counted(owner: Any, one: step.Step, repeats: int) -> step.Step:
         return (one if repeats == 1 else step.repeat(one))(now, batch, frozen)
 
     return count_trace
-
-
-def _first(x: jax.Array) -> jax.Array:
-    return x.addressable_shards[0].data[0]
-
-
-def _is_list(x: Any) -> bool:
-    return isinstance(x, list)

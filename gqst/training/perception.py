@@ -8,7 +8,7 @@ import numpy as np
 
 from gqst.models.features import alexnet, base, efficientnet_lite, inception
 from gqst.quality import metrics
-from gqst.training import parallel
+from gqst.training import placement
 
 EMBEDDED_BATCH = 8
 EMBEDDERS = {"efficientnet_lite0": efficientnet_lite.embed, "inception_v3": inception.embed}
@@ -18,8 +18,8 @@ _NETWORKS = {"kid": "efficientnet_lite0", "lpips": "alexnet", "content_retention
 
 
 def load(names: Sequence[str]) -> dict[str, Any]:
-    """The parameters of the networks that these metrics need, on the device."""
-    return {_NETWORKS[name]: jax.device_put(base.load(_NETWORKS[name])) for name in names}
+    """The parameters of the networks that these metrics need, as NumPy arrays."""
+    return {_NETWORKS[name]: base.load(_NETWORKS[name]) for name in names}
 
 
 def compare(params: Mapping[str, Any], one: jax.Array, other: jax.Array) -> dict[str, jax.Array]:
@@ -36,21 +36,26 @@ def compare(params: Mapping[str, Any], one: jax.Array, other: jax.Array) -> dict
 
 
 class Embedder:
-    """A network's pooled features of any number of pictures of one size, on all local devices."""
+    """A network's pooled features of any number of pictures of one size."""
 
-    def __init__(self, params: Any, network: str = "efficientnet_lite0"):
-        """Makes a function of the parameters of a network in `EMBEDDERS`."""
-        everywhere, self._shared = parallel.shared(EMBEDDED_BATCH)
-        self._params = jax.device_put(params, everywhere)
-        self._embed = jax.jit(EMBEDDERS[network], compiler_options=parallel.compile_level(1, jax.local_devices()))
+    def __init__(self, params: Any, network: str = "efficientnet_lite0", *, where: placement.Placement | None = None):
+        """Makes a function of the parameters of a network in `EMBEDDERS`; on all devices of this process by default."""
+        self._where = where or placement.Placement()
+        self._rows = self._where.rows(EMBEDDED_BATCH)
+        self._params = self._where.copy(params)
+        self._embed = jax.jit(
+            EMBEDDERS[network],
+            out_shardings=self._where.everywhere,
+            compiler_options=placement.compile_level(1, self._where.devices),
+        )
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """f32[n d] of f32[n h w 3] in [0, 1]."""
         made = []
-        for first in range(0, len(pictures), EMBEDDED_BATCH):
+        for first in range(0, len(pictures), self._rows):
             # The last batch is filled up by going round, so that one shape is compiled.
-            rows = np.arange(first, first + EMBEDDED_BATCH) % len(pictures)
-            made.append(np.asarray(self._embed(self._params, jax.device_put(pictures[rows], self._shared))))
+            rows = np.arange(first, first + self._rows) % len(pictures)
+            made.append(np.asarray(self._embed(self._params, self._where.share(pictures[rows]))))
         return np.concatenate(made)[: len(pictures)]
 
 

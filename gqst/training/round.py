@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gqst.quality import alarms, controller, distribution, metrics, selection
-from gqst.training import colors, parallel, perception, recipes
+from gqst.training import colors, perception, placement, recipes
 
 FEWEST = 10
 """Pictures of each domain below which a kernel distance says nothing, and targets are not the style."""
@@ -45,6 +45,7 @@ class Round:
         paired: bool,
         batch_size: int,
         samples: int,
+        where: placement.Placement,
         settled_at: int = 0,
         frozen: Mapping[str, Any] | None = None,
     ):
@@ -56,28 +57,35 @@ class Round:
           paired: whether target i is the truth of source i.
           batch_size: pictures in one call.
           samples: pictures in the grid.
+          where: the devices that share the pictures.
           settled_at: step from which a generator that does nothing is an alarm.
           frozen: parameters of the feature networks that metrics need, from `perception.load`.
         """
         self._recipe = recipe
         self._held_out = held_out
         self._paired = paired
-        self._batch_size = min(batch_size, len(held_out["source"]))
+        self._where = where
+        self._batch_size = self._where.rows(min(batch_size, len(held_out["source"])))
         self._samples = samples
         self._settled_at = settled_at
-        self._frozen = dict(frozen or {})
+        networks = dict(frozen or {})
         self._embed: perception.Embedder | None = None
         self._style: np.ndarray | None = None
-        embedder = self._frozen.pop("efficientnet_lite0", None)
+        embedder = networks.pop("efficientnet_lite0", None)
         if embedder is not None and min(map(len, held_out.values())) >= FEWEST:
-            self._embed = perception.Embedder(embedder)
+            self._embed = perception.Embedder(embedder, where=self._where)
+        self._frozen = self._where.copy(networks)
         self._asked = _asked(recipe)
         self.traces = 0
-        self._translate = jax.jit(self._one_batch, compiler_options=parallel.compile_level(1, jax.local_devices()))
+        self._translate = jax.jit(
+            self._one_batch,
+            out_shardings=self._where.everywhere,
+            compiler_options=placement.compile_level(1, self._where.devices),
+        )
 
     def __call__(self, ema: Any, at: int) -> Outcome:
         """What the running average at a step is worth."""
-        pictures, values = self._all_batches(ema)
+        pictures, values = self._all_batches(self._where.copy(ema))
         result: dict[str, Any] = {f"eval/{name}": float(np.mean(v)) for name, v in values.items()}
         source, target = self._held_out["source"], self._held_out["target"]
         fake, style = pictures["fake"], target
@@ -113,7 +121,7 @@ class Round:
             batch = {"source": self._held_out["source"][rows]}
             if self._paired:
                 batch["target"] = self._held_out["target"][rows]
-            made.append(jax.device_get(self._translate(ema, self._frozen, jax.device_put(batch))))
+            made.append(jax.device_get(self._translate(ema, self._frozen, self._where.share(batch))))
         pictures, values = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *made)
         return pictures, values
 

@@ -1,5 +1,6 @@
 """The steps of a run in their order: dispatch, read, log, round, save, and going back."""
 
+import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -10,11 +11,12 @@ import numpy as np
 
 from gqst import config, types
 from gqst.data import pipeline, sources
-from gqst.quality import alarms
+from gqst.quality import alarms, selection
 from gqst.training import (
     checkpoint,
     parallel,
     perception,
+    processes,
     progress,
     recipes,
     round,
@@ -68,6 +70,7 @@ class Run:
             paired=dataset.paired,
             batch_size=cfg.batch_size,
             samples=cfg.samples,
+            where=across.where,
             settled_at=max(cfg.steps // 4, 1),
             frozen=perception.load(cfg.metrics),
         )
@@ -107,6 +110,7 @@ class Run:
         with jax.transfer_guard("disallow"):
             now, metrics = self.across.step(now, batch)
         done += per_call
+        asked.check(done // per_call)
         # The step runs while the metrics of the one before are read.
         self._read()
         self.pending = (done, metrics)
@@ -146,10 +150,11 @@ class Run:
         started = time.monotonic()
         single = self.across.single(now)
         found = self.round(single.ema, done)
-        metrics = found.metrics
+        # Of one process, so that all decide alike.
+        metrics, standing, raised = _told(found)
         metrics |= self._time(started, bar)
         path = self.out.samples(done, writer.grid(found.columns))
-        raised = found.alarms + alarms.of_training(self.since_round.take())
+        raised += alarms.of_training(self.since_round.take())
         grave = None
         # Before the first step there is nothing to judge.
         if done:
@@ -157,14 +162,14 @@ class Run:
                 bar.say(f"ALARM at step {done}: {alarm.kind}: {alarm.message}")
                 self.out.decision(done, {"alarm": alarm.kind, "message": alarm.message})
             grave = self.steering.judge(raised, done)
-        best = bool(done) and grave is None and self.steering.rank(found.standing)
+        best = bool(done) and grave is None and self.steering.rank(standing)
         worth_keeping = grave is None and done in self.steering.kept
         self.store.keep(self.steering.kept)
-        metrics["eval/style_distance"] = found.standing.style_distance
-        metrics["eval/shortfall"] = found.standing.shortfall
+        metrics["eval/style_distance"] = standing.style_distance
+        metrics["eval/shortfall"] = standing.shortfall
         self.out.scalars(done, {**metrics, "eval/best": best})
         bar.round(done, metrics, best)
-        if self.on_round is not None:
+        if self.on_round is not None and processes.first():
             self.on_round(done, metrics, path)
         if grave is not None:
             raise SetbackError(grave, done)
@@ -258,6 +263,13 @@ class Mean:
         means = {name: value / self._count for name, value in self._sums.items()}
         self._sums, self._count = {}, 0
         return means
+
+
+def _told(found: round.Outcome) -> tuple[dict[str, Any], selection.Standing, list[alarms.Alarm]]:
+    """The figures of a round as process 0 has them."""
+    known = [found.metrics, dataclasses.astuple(found.standing), [dataclasses.astuple(a) for a in found.alarms]]
+    metrics, standing, raised = processes.told(known)
+    return metrics, selection.Standing(*standing), [alarms.Alarm(*alarm) for alarm in raised]
 
 
 def held_out(dataset: sources.Dataset, cfg: config.Config) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from gqst.training import progress
+from gqst.training import processes, progress
 
 
 class Asked:
@@ -16,20 +16,36 @@ class Asked:
         """Starts with none."""
         self.signal = ""
 
+    def check(self, step: int) -> None:
+        """Notes what another process was asked, when all are to stop at this step; to be called at every step."""
+        if processes.stop_at(step):
+            self.signal = "SIGTERM"
+
 
 @contextlib.contextmanager
 def noted() -> Iterator[Asked]:
-    """Notes SIGTERM and SIGINT in place of dying of them; a second one has its usual effect."""
+    """Notes SIGTERM and SIGINT in place of dying of them; a second one has its usual effect.
+
+    Where there are several processes, one that is asked tells the others.
+    """
     asked = Asked()
+    if processes.several():
+        # JAX's runtime takes SIGTERM, and lets all of them stop at one step.
+        numbers: tuple[signal.Signals, ...] = (signal.SIGINT,)
+    else:
+        numbers = (signal.SIGTERM, signal.SIGINT)
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in numbers}
 
     def note(number: int, frame: Any) -> None:
         del frame
         kind = signal.Signals(number)
-        asked.signal = kind.name
+        if processes.several():
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            asked.signal = kind.name
         progress.say(f"{kind.name}: saving after this step")
         signal.signal(kind, before[kind])
 

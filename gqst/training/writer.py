@@ -64,16 +64,42 @@ class Writer:
 
     def samples(self, step: int, picture: UInt8[np.ndarray, "h w 3"]) -> pathlib.Path:
         """Writes a sample grid as `samples/<step>.png` and as an event; the file's path."""
-        path = self._samples / f"{step:07d}.png"
+        path = self._path(step)
         write_png(path, picture)
         self._events.add_image("samples", picture, step, dataformats="HWC")
         return path
+
+    def _path(self, step: int) -> pathlib.Path:
+        return self._samples / f"{step:07d}.png"
 
     def close(self) -> None:
         """Writes out what is left and closes the files."""
         self._lines.close()
         self._trail.close()
         self._events.close()
+
+
+class Mute(Writer):
+    """Writes nothing, in the place of a writer: of all processes the first one writes."""
+
+    def __init__(self, workdir: pathlib.Path, *, step: int, decisions: int = 0):
+        """Opens nothing."""
+        self._samples = workdir / "samples"
+        self.decisions = decisions
+
+    def scalars(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def decision(self, step: int, said: Mapping[str, Any]) -> None:
+        """Counts."""
+        self.decisions += 1
+
+    def samples(self, step: int, picture: UInt8[np.ndarray, "h w 3"]) -> pathlib.Path:
+        """The path that the first process writes to."""
+        return self._path(step)
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def grid(columns: Mapping[str, Float[np.ndarray, "n h w 3"]]) -> UInt8[np.ndarray, "H W 3"]:

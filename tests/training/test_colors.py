@@ -6,7 +6,7 @@ import pytest
 import skimage.color
 
 from gqst.quality import metrics
-from gqst.training import colors, parallel, recipes, round, state
+from gqst.training import colors, parallel, placement, recipes, round, state
 from tests import conftest
 
 
@@ -59,7 +59,9 @@ def test_a_round_shows_the_colours_of_the_source():
     ema = jax.tree.map(lambda x: x + 0.02, ema)
     rng = np.random.default_rng(0)
     held_out = {key: rng.uniform(0.3, 0.7, (3, 32, 32, 3)).astype(np.float32) for key in ("source", "target")}
-    made = round.Round(recipe, held_out, paired=False, batch_size=3, samples=3)
+    made = round.Round(
+        recipe, held_out, paired=False, batch_size=3, samples=3, where=placement.Placement(jax.devices()[:1])
+    )
     columns = made(ema, 1).columns
     fake, source = columns["fake"], columns["source"]
     inside = (fake > 0.001).all(-1) & (fake < 0.999).all(-1)

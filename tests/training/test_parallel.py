@@ -1,10 +1,13 @@
-"""One step on one device, on eight, and on eight replicas: the same numbers."""
+"""One step on one device, on eight, on eight replicas, and on two processes of four: the same numbers."""
+
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
-from gqst import types
+from gqst import config, types
 from gqst.training import parallel, recipes, state
 from tests import conftest
 
@@ -31,6 +34,7 @@ CHANGES = (
 )
 STEPS = 5
 WAYS = {"jit on 1": ("jit", 1), "jit on 8": ("jit", 8), "pmap on 8": ("pmap", 8)}
+ALL = [*WAYS, "jit on 2 x 4", "pmap on 2 x 4"]
 TREES = {
     "generator": lambda s: s.gen.params,
     "discriminator": lambda s: s.disc.params,
@@ -43,26 +47,57 @@ TREES = {
 
 @pytest.fixture(scope="module")
 def recipe():
-    return recipes.build(conftest.small("style_image", *CHANGES), paired=False)
+    return recipes.build(config_of_runs(), paired=False)
 
 
 @pytest.fixture(scope="module")
-def runs(recipe):
+def runs(recipe, environment, tmp_path_factory):
     """By way: the first state, the last one, the metrics of each step, and the traces."""
-    rng = np.random.default_rng(0)
-    batch = {key: rng.random((8, 32, 32, 3), np.float32) for key in ("source", "target")}
     found = {}
     for name, (mode, count) in WAYS.items():
-        devices = jax.devices()[:count]
-        across = parallel.build(recipe, mode=mode, batch_size=8, devices=devices)
-        now = across.create(3)
-        first = _numpy(across.single(now))
-        said = []
-        for _ in range(STEPS):
-            now, metrics = across.step(now, across.put(batch))
-            said.append({k: float(v) for k, v in metrics.items()})
-        found[name] = first, _numpy(across.single(now)), said, across.traces
+        across = parallel.build(recipe, mode=mode, batch_size=8, devices=jax.devices()[:count])
+        found[name] = run(across, pictures())
+    first, *_ = found["jit on 1"]
+    for mode in ("jit", "pmap"):
+        file = tmp_path_factory.mktemp(mode) / "states.npz"
+        found[f"{mode} on 2 x 4"] = _on_two(environment, mode, file, jax.tree.structure(first))
     return found
+
+
+def config_of_runs() -> config.Config:
+    """What all ways train."""
+    return conftest.small("style_image", *CHANGES)
+
+
+def pictures() -> dict[str, np.ndarray]:
+    """The batch of every step."""
+    rng = np.random.default_rng(0)
+    return {key: rng.random((8, 32, 32, 3), np.float32) for key in ("source", "target")}
+
+
+def run(across: parallel.Parallel, share: dict[str, np.ndarray]):
+    """The first state, the last one, the metrics of each step, and the traces."""
+    now = across.create(3)
+    first = _numpy(across.single(now))
+    said = []
+    for _ in range(STEPS):
+        now, metrics = across.step(now, across.put(share))
+        said.append({k: float(v) for k, v in metrics.items()})
+    return first, _numpy(across.single(now)), said, across.traces
+
+
+def _on_two(environment, mode, file, structure):
+    """The same of two processes, from the file that process 0 writes."""
+    port = conftest.free_port()
+    command = [sys.executable, "-m", "tests.training.one_of_two", str(port)]
+    both = [subprocess.Popen([*command, str(i), mode, file], env=environment, cwd=conftest.ROOT) for i in (0, 1)]
+    assert [process.wait(timeout=600) for process in both] == [0, 0]
+    with np.load(file) as arrays:
+        leaves = [arrays[f"leaf_{i}"] for i in range(2 * structure.num_leaves)]
+        names = [name for name in arrays if name.startswith("metric_")]
+        said = [{name.removeprefix("metric_"): float(arrays[name][at]) for name in names} for at in range(STEPS)]
+    states = (leaves[: structure.num_leaves], leaves[structure.num_leaves :])
+    return *(jax.tree.unflatten(structure, part) for part in states), said, 1
 
 
 def _numpy(now: state.TrainState) -> state.TrainState:
@@ -77,8 +112,8 @@ def _apart(one, other) -> float:
     return _largest(jax.tree.map(lambda a, b: np.float64(a) - b, one, other))
 
 
-@pytest.mark.slow  # three compiled steps
-@pytest.mark.parametrize("way", list(WAYS)[1:])
+@pytest.mark.slow  # seven compiled steps
+@pytest.mark.parametrize("way", ALL[1:])
 def test_states_agree(runs, way):
     first, reference, _, _ = runs["jit on 1"]
     start, last, _, _ = runs[way]
@@ -93,8 +128,8 @@ def test_states_agree(runs, way):
     np.testing.assert_array_equal(last.key, first.key)
 
 
-@pytest.mark.slow  # three compiled steps
-@pytest.mark.parametrize("way", list(WAYS)[1:])
+@pytest.mark.slow  # seven compiled steps
+@pytest.mark.parametrize("way", ALL[1:])
 def test_metrics_agree(runs, way):
     for at, (reference, found) in enumerate(zip(runs["jit on 1"][2], runs[way][2], strict=True)):
         assert found.keys() == reference.keys()
@@ -102,8 +137,8 @@ def test_metrics_agree(runs, way):
             assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-5), (at, name)
 
 
-@pytest.mark.slow  # three compiled steps
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.slow  # seven compiled steps
+@pytest.mark.parametrize("way", ALL)
 def test_one_trace(runs, way):
     assert runs[way][3] == 1
 
@@ -137,3 +172,9 @@ def test_a_state_goes_there_and_back(recipe, mode):
     for one, other in zip(jax.tree.leaves(_numpy(single)), jax.tree.leaves(_numpy(again)), strict=True):
         np.testing.assert_array_equal(one, other)
     assert len(jax.tree.leaves(now)[0].sharding.device_set) == 4
+
+
+def test_a_batch_that_does_not_divide_into_its_parts():
+    recipe = recipes.build(conftest.small("style_image", "batch_size=8", "accumulate=4"), paired=False)
+    with pytest.raises(types.InputError, match=r"is 2 pictures on each of 4 devices.*multiple of 16"):
+        parallel.build(recipe, batch_size=8, devices=jax.devices()[:4])

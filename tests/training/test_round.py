@@ -8,7 +8,7 @@ import skimage.metrics
 from gqst.models.features import base as features
 from gqst.models.features import efficientnet_lite
 from gqst.quality import distribution
-from gqst.training import perception, recipes, round, state
+from gqst.training import perception, placement, recipes, round, state
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
@@ -26,7 +26,9 @@ def held_out():
 def _make(held_out, name, *changes, paired=False):
     recipe = recipes.build(conftest.small(name, *TINY.get(name, ()), *changes), paired=paired)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
-    made = round.Round(recipe, held_out, paired=paired, batch_size=2, samples=3)
+    made = round.Round(
+        recipe, held_out, paired=paired, batch_size=2, samples=3, where=placement.Placement(jax.devices()[:1])
+    )
     apply = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)
     return made, ema, lambda direction, x: np.asarray(apply(ema[direction], x))
 
@@ -109,7 +111,9 @@ def test_what_frozen_networks_see(held_out):
     rng = np.random.default_rng(0)
     many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}
     frozen = perception.load(("kid", "lpips", "content_retention"))
-    made = round.Round(recipe, many, paired=False, batch_size=2, samples=3, frozen=frozen)
+    made = round.Round(
+        recipe, many, paired=False, batch_size=2, samples=3, where=placement.Placement(jax.devices()[:1]), frozen=frozen
+    )
     metrics, standing, _, _ = made(ema, 1)
     # The generator starts at the source: nothing is changed but the darkest and brightest pixels.
     assert metrics["eval/lpips"] < 0.01 and 0.99 < metrics["eval/content_retention"] <= 1.0 + 1e-5
@@ -119,5 +123,13 @@ def test_what_frozen_networks_see(held_out):
     expected = distribution.kid(*(np.asarray(embed(params, x)) for x in (near, many["target"])))
     assert metrics["eval/kid"] == pytest.approx(expected.value, rel=0.01)
     assert standing.style_distance == metrics["eval/kid"]
-    few, standing, _, _ = round.Round(recipe, held_out, paired=False, batch_size=2, samples=3, frozen=frozen)(ema, 1)
+    few, standing, _, _ = round.Round(
+        recipe,
+        held_out,
+        paired=False,
+        batch_size=2,
+        samples=3,
+        where=placement.Placement(jax.devices()[:1]),
+        frozen=frozen,
+    )(ema, 1)
     assert "eval/kid" not in few and standing.style_distance == few["eval/palette_distance"]
