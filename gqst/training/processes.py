@@ -71,7 +71,7 @@ def joined(group: Group | None) -> Iterator[None]:
         say_at_last(f"not all processes of the run came to {whom} within {group.seconds} s")
         _start(group)
         say_at_last(
-            "this process was ended because another one of the run was lost; start all of them again to go on "
+            "this process was killed, or ended because another one of the run was lost; start all again to go on "
             "from the last checkpoint"
         )
         yield
@@ -90,7 +90,7 @@ def _start(group: Group) -> None:
         )
     except (ValueError, RuntimeError) as error:
         raise types.InputError(
-            f"cannot join the processes of the run: {str(error).splitlines()[0]}; "
+            f"cannot join the processes of the run: {str(error).splitlines()[0].rstrip('.')}; "
             "give --coordinator, --processes and --process"
         ) from error
 

@@ -1,0 +1,143 @@
+"""A run of several processes as a user starts it: whole, killed, stopped, gone on, and started wrongly."""
+
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from gqst.training import processes
+from tests import conftest, test_train
+
+CHANGES = ("batch_size=4", "steps=40")
+Pair = "tuple[subprocess.Popen[str], subprocess.Popen[str]]"
+
+
+def _start(
+    environment: dict[str, str],
+    workdir: pathlib.Path,
+    *,
+    port: int | None = None,
+    indices: Sequence[int] = (0, 1),
+    more: Sequence[Sequence[str]] = ((), ()),
+    flags: Sequence[str] = (),
+) -> "list[subprocess.Popen[str]]":
+    """Processes of one run, of two fake devices each."""
+    port = port or conftest.free_port()
+    devices = {"XLA_FLAGS": f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
+    started = []
+    for index in indices:
+        arguments = test_train._arguments(workdir, *CHANGES, *more[index])
+        group = ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process", str(index), *flags]
+        command = [sys.executable, "-m", "gqst.train", *arguments, *group]
+        errors = (workdir.parent / f"errors{index}").open("w")
+        started.append(subprocess.Popen(command, env=environment | devices, cwd=workdir.parent, stderr=errors))
+    return started
+
+
+def _said(workdir: pathlib.Path, index: int) -> str:
+    return (workdir.parent / f"errors{index}").read_text().strip()
+
+
+def _wait_for(path: pathlib.Path, both: "list[subprocess.Popen[str]]") -> None:
+    end = time.monotonic() + 300
+    while not path.exists():
+        assert [process.poll() for process in both] == [None, None]
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def whole(environment, tmp_path_factory) -> list[np.ndarray]:
+    """The state after 40 steps of two processes in one go; another number of devices reads it."""
+    workdir = tmp_path_factory.mktemp("two") / "run"
+    assert [process.wait(300) for process in _start(environment, workdir)] == [0, 0], _said(workdir, 0)
+    assert "finished: 40 steps" in _said(workdir, 0)
+    assert "finished" not in _said(workdir, 1)
+    return test_train._numbers(test_train._final(workdir, *CHANGES)[0])
+
+
+@pytest.mark.slow
+def test_one_is_killed_and_both_go_on_bit_for_bit(environment, tmp_path, whole):
+    workdir = tmp_path / "run"
+    both = _start(environment, workdir)
+    _wait_for(workdir / "checkpoints" / "20", both)
+    both[1].kill()
+    killed = time.monotonic()
+    assert both[0].wait(300) != 0
+    assert time.monotonic() - killed < 3 * processes.LOST_SECONDS
+    assert "another one of the run was lost; start all again" in _said(workdir, 0).splitlines()[-1]
+    assert [process.wait(300) for process in _start(environment, workdir)] == [0, 0], _said(workdir, 0)
+    assert "going on from step 20 of 40" in _said(workdir, 0)
+    found = test_train._numbers(test_train._final(workdir, *CHANGES)[0])
+    for one, other in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_one_is_asked_to_stop_and_one_process_goes_on(environment, tmp_path, whole):
+    workdir = tmp_path / "run"
+    both = _start(environment, workdir)
+    _wait_for(workdir / "checkpoints" / "20", both)
+    both[1].send_signal(signal.SIGTERM)
+    assert [process.wait(300) for process in both] == [0, 0]
+    assert "stopped by SIGTERM at step" in _said(workdir, 0)
+    process = test_train._start(environment, workdir, *CHANGES)
+    said = process.communicate()[1]
+    assert process.returncode == 0 and "finished: 40 steps" in said, said
+    found = test_train._numbers(test_train._final(workdir, *CHANGES)[0])
+    largest = max(np.abs(leaf).max() for leaf in whole)
+    # Sums in another order, and Adam, in eighteen steps.
+    for one, other in zip(found, whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-2 * largest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (((), ("losses.cycle=5",)), "the config of process 1 differs from that of process 0: losses.cycle.weight is 5"),
+        (((), ("data=folders", "data.root=/nowhere")), "process 1: there is no folder /nowhere/trainA"),
+        ((("batch_size=2",), ("batch_size=2",)), "batch_size=2 does not divide over 4 devices"),
+        ((("batch_size=4", "accumulate=2"),) * 2, "accumulate=2 parts"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_all(environment, tmp_path, more, sentence):
+    workdir = tmp_path / "run"
+    both = _start(environment, workdir, more=more)
+    assert [process.wait(300) for process in both] == [2, 2]
+    for index in (0, 1):
+        told = [line for line in _said(workdir, index).splitlines() if line.startswith("gqst: error:")]
+        assert len(told) == 1 and sentence in told[0]
+        assert "Traceback" not in _said(workdir, index)
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("index", "code", "sentence"),
+    [(1, 2, "does not answer within 2 s (Connection refused)"), (0, None, "not all processes of the run came to")],
+)
+def test_the_others_do_not_come(environment, tmp_path, index, code, sentence):
+    (alone,) = _start(environment, tmp_path / "run", indices=(index,), flags=("--wait", "2"))
+    found = alone.wait(60)
+    assert found == code or (code is None and found != 0)
+    assert sentence in _said(tmp_path / "run", index).splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--processes", "2"), "give --coordinator, --processes and --process together"),
+        (("--distributed", "--coordinator", "h:1"), "or --distributed alone"),
+        (("--distributed",), "cannot join the processes of the run"),
+        (("--coordinator", "here", "--processes", "2", "--process", "0"), "'here' is not HOST:PORT"),
+        (("--coordinator", "h:1", "--processes", "2", "--process", "2"), "from 0 to N - 1; they are 2 and 2"),
+    ],
+)
+def test_flags_that_name_no_group(run, tmp_path, flags, sentence):
+    found = run("gqst.train", *test_train._arguments(tmp_path / "run"), *flags)
+    assert found.returncode == 2 and sentence in found.stderr and "Traceback" not in found.stderr
