@@ -106,8 +106,13 @@ def use_compilation_cache() -> None:
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
+    jax.config.update("jax_compilation_cache_dir", str(cache("xla")))
+
+
+def cache(kind: str) -> pathlib.Path:
+    """The folder of what is kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(base) / "gqst" / "xla"))
+    return pathlib.Path(base) / "gqst" / kind
 
 
 def _which(text: str) -> Literal["best", "last"] | int:
