@@ -24,6 +24,15 @@ def main(argv: list[str] | None = None) -> None:
         help="how the step is spread over the devices (default: jit)",
     )
     parser.add_argument("--devices", type=int, help="devices to use (default: all)")
+    parser.add_argument(
+        "--profile",
+        type=int,
+        nargs="?",
+        const=5,
+        default=0,
+        metavar="CALLS",
+        help="write a trace of this many calls to the devices (default: 5) into WORKDIR/profile, for XProf",
+    )
     cli.add_process_flags(parser)
     parser.add_argument(
         "--dry-run",
@@ -43,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     cli.use_compilation_cache()
     with processes.joined(cli.group(flags)):
-        loop.train(cfg, flags.workdir, mode=flags.parallel, devices=flags.devices)
+        loop.train(cfg, flags.workdir, mode=flags.parallel, devices=flags.devices, profiled=flags.profile)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Every command of the README runs, at a small size, on pictures as it describes them."""
 
+import importlib.util
 import pathlib
 import re
 import shlex
@@ -78,6 +79,15 @@ def test_every_other_command(folders, environment):
             more = []
         if "gqst.sweep" in command:
             more = ["--set", *ALL_SMALL, *FEW_STEPS, "round_every=1", "--trials", "2"]
+        if "--coordinator" in command:
+            command = command.replace("host0:8476 --processes 2", f"127.0.0.1:{conftest.free_port()} --processes 1")
+        if "gqst.plan" in command:
+            small = ["--no-search", "--set", *ALL_SMALL, *FEW_STEPS, *ONE_LAYER, "generator.blocks=1"]
+            done = _call(command, folders, environment, small)
+            installed = importlib.util.find_spec("libtpu") is not None
+            assert done.returncode == (0 if installed else 2), done.stderr
+            assert installed or done.stderr.endswith("pip install 'gqst[plan]'\n")
+            continue
         # The last --set wins, so the size of the command itself is shrunk too.
         _run(command, folders, environment, more=more)
     assert len(list((folders / "stylised").glob("*.png"))) == 4

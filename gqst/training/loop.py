@@ -13,6 +13,7 @@ from gqst.training import (
     checkpoint,
     parallel,
     processes,
+    profile,
     progress,
     recipes,
     run,
@@ -48,6 +49,7 @@ def train(
     devices: int | None = None,
     on_round: run.OnRound | None = None,
     quiet: bool = False,
+    profiled: int = 0,
 ) -> Result:
     """Trains in `workdir` until `cfg.steps`, going on from its newest checkpoint if it has one.
 
@@ -61,6 +63,7 @@ def train(
       devices: how many devices to use, where this is the only process; None is all.
       on_round: called after every round, on process 0, with step, metrics and the path of the sample grid.
       quiet: whether to show no progress.
+      profiled: calls to the devices of which to write a trace for XProf into `<workdir>/profile`.
 
     Raises:
       InputError: config, data or workdir cannot be used, or a checkpoint cannot be written.
@@ -108,6 +111,8 @@ def train(
         quiet = quiet or not processes.first()
         bar = progress.Progress(cfg.steps, done, pictures=cfg.batch_size, quiet=quiet)
         stack.callback(bar.close)
+        session.profile = profile.Profile(folder / "profile", profiled if processes.first() else 0, bar.say)
+        stack.callback(session.profile.close)
         if restored is not None:
             bar.say(f"going on from step {done} of {cfg.steps} in {folder}")
         now, done, ended = session.go(now, done, asked, bar)

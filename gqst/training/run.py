@@ -17,6 +17,7 @@ from gqst.training import (
     parallel,
     perception,
     processes,
+    profile,
     progress,
     recipes,
     round,
@@ -36,6 +37,7 @@ class Run:
     """The steps of one call of `train`, in a fixed order."""
 
     out: writer.Writer
+    profile: profile.Profile
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class Run:
         steered: steering.Steering,
         like: state.TrainState,
     ):
-        """Takes the parts that `loop.train` has made; `out` is set before `go`."""
+        """Takes the parts that `loop.train` has made; `out` and `profile` are set before `go`."""
         self.cfg = cfg
         self.folder = folder
         self.across = across
@@ -107,8 +109,10 @@ class Run:
         """One call to the devices, and what is due after it."""
         cfg, per_call = self.cfg, self.cfg.steps_per_dispatch
         batch = self.across.put(next(self.batches))
+        self.profile.before_call()
         with jax.transfer_guard("disallow"):
             now, metrics = self.across.step(now, batch)
+        self.profile.after_call(metrics)
         done += per_call
         asked.check(done // per_call)
         # The step runs while the metrics of the one before are read.

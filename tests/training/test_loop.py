@@ -189,3 +189,15 @@ def test_the_share_of_the_rounds_is_reported_and_told_once_where_it_is_large(tmp
     rounds = {line["step"]: line for line in lines if "eval/seconds" in line}
     assert "eval/share" not in rounds[0]
     assert all(0.0 < rounds[step]["eval/share"] <= 1.0 for step in (10, 20, 30, 40))
+
+
+def test_a_trace_of_some_steps(tmp_path):
+    loop.train(_config("steps=10"), tmp_path / "run", devices=1, quiet=True, profiled=2)
+    (trace,) = (tmp_path / "run" / "profile").rglob("*.xplane.pb")
+    assert 10_000 < trace.stat().st_size
+    assert len(list((tmp_path / "run" / "profile").rglob("*.trace.json.gz"))) == 1
+
+
+def test_a_trace_of_more_steps_than_there_are(tmp_path):
+    loop.train(_config("steps=10"), tmp_path / "run", devices=1, quiet=True, profiled=100)
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
