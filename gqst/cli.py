@@ -100,6 +100,14 @@ def pixels(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> tuple[int, int]:
+    """The value of a flag that is share I of N, from 0."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N - 1")
+    return int(index), int(count)
+
+
 def use_compilation_cache() -> None:
     """Keeps compiled programs between runs, unless JAX_COMPILATION_CACHE_DIR says where or is empty."""
     import jax

@@ -40,13 +40,21 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--max-size", type=cli.pixels, help="scale larger pictures down to this longer side")
     parser.add_argument("--skip-existing", action="store_true", help="leave results alone that are there already")
+    parser.add_argument(
+        "--share",
+        type=cli.share,
+        default=(0, 1),
+        metavar="I/N",
+        help="do only share I (from 0) of N, where N machines or jobs work on the same pictures",
+    )
     flags = parser.parse_args(argv)
 
     from gqst.inference import batch, restore
     from gqst.training import progress
 
     suffix = None if flags.format == "keep" else f".{flags.format}"
-    jobs = batch.plan(flags.input, flags.output, suffix=suffix)
+    index, count = flags.share
+    jobs = batch.plan(flags.input, flags.output, suffix=suffix)[index::count]
     cli.use_compilation_cache()
     generator = restore.load_generator(
         flags.workdir, which=flags.checkpoint, direction=flags.direction, keep_colors=flags.keep_colors

@@ -1,9 +1,12 @@
 """A trained style applied to many picture files."""
 
+import collections
 import dataclasses
 import logging
 import pathlib
 from collections.abc import Callable, Sequence
+from concurrent import futures
+from typing import Literal
 
 import jax
 import numpy as np
@@ -14,6 +17,7 @@ from gqst.data.sources import files
 from gqst.inference import images, restore
 
 _log = logging.getLogger("gqst")
+_End = Literal["written", "skipped", "failed"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +81,7 @@ def run(
     skip_existing: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Stylises every file; one that cannot be done is told in a line and passed over.
+    """Stylises every file, on all devices of this process; one that cannot be done is told in a line and passed over.
 
     Args:
       generator: the trained generator.
@@ -89,17 +93,29 @@ def run(
     Raises:
       InputError: a result cannot be written.
     """
-    written = skipped = failed = 0
-    for done, job in enumerate(jobs, start=1):
+    ended: collections.Counter[_End] = collections.Counter()
+    free = [generator.on(device) for device in jax.local_devices()]
+
+    def one(job: Job) -> _End:
         if skip_existing and job.output.exists():
-            skipped += 1
-        elif _stylise(generator, job, max_size):
-            written += 1
-        else:
-            failed += 1
-        if progress is not None:
-            progress(done, len(jobs))
-    return Outcome(written=written, skipped=skipped, failed=failed)
+            return "skipped"
+        # There are as many threads as devices: one is free.
+        mine = free.pop()
+        try:
+            return "written" if _stylise(mine, job, max_size) else "failed"
+        finally:
+            free.append(mine)
+
+    with futures.ThreadPoolExecutor(len(free)) as pool:
+        try:
+            for done, end in enumerate(pool.map(one, jobs), start=1):
+                ended[end] += 1
+                if progress is not None:
+                    progress(done, len(jobs))
+        finally:
+            # What failed to write, or Ctrl-C, ends the rest.
+            pool.shutdown(cancel_futures=True)
+    return Outcome(written=ended["written"], skipped=ended["skipped"], failed=ended["failed"])
 
 
 def _job(source: pathlib.Path, output: pathlib.Path, suffix: str | None) -> Job:

@@ -1,5 +1,6 @@
 """A trained generator, restored from its run."""
 
+import copy
 import pathlib
 from typing import Any
 
@@ -33,10 +34,8 @@ class Generator:
             made = colors.translate(module, variables, x, keep_colors=cfg.keep_colors)
             return colors.recolor(made, x) if keep_colors else made
 
-        self._apply = jax.jit(
-            apply,
-            compiler_options=placement.compile_level(1),
-        )
+        self._apply = jax.jit(apply, compiler_options=placement.compile_level(1))
+        self._device = jax.local_devices()[0]
 
     def __call__(self, pictures: Float[Any, "*b h w 3"]) -> Float[np.ndarray, "*b h w 3"]:
         """The pictures, one or a batch, in [0, 1], in the trained style and of the same size.
@@ -50,8 +49,14 @@ class Generator:
         if x.ndim not in (3, 4) or x.shape[-1] != 3:
             raise ValueError(f"pictures must be f32[h w 3] or f32[b h w 3], got shape {x.shape}")
         batch = x if x.ndim == 4 else x[None]
-        out = np.asarray(self._apply(self.variables, jnp.asarray(batch)))
+        out = np.asarray(self._apply(self.variables, jax.device_put(batch, self._device)))
         return out if x.ndim == 4 else out[0]
+
+    def on(self, device: jax.Device) -> "Generator":
+        """The same generator on another device."""
+        other = copy.copy(self)
+        other.variables, other._device = jax.device_put(self.variables, device), device
+        return other
 
 
 def load_generator(

@@ -3,13 +3,14 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import gqst
 from gqst import cli, stylize, types
-from gqst.inference import batch, images
+from gqst.inference import batch, images, restore
 from gqst.training import loop
 from tests import conftest
 
@@ -75,6 +76,36 @@ def test_the_file_is_what_the_generator_gives(generator, photos, tmp_path):
     source = np.asarray(Image.open(photos / "deep" / "again.png"), np.float32) / 255
     written = np.asarray(Image.open(tmp_path / "out" / "again.png"), np.float32) / 255
     np.testing.assert_allclose(written, generator(source), atol=0.5 / 255 + 1e-6)
+
+
+def test_all_devices_work_and_give_the_same(generator, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 256, (40, 36, 3), np.uint8)).save(tmp_path / f"{i:02d}.png")
+    used = set()
+    on = restore.Generator.on
+    monkeypatch.setattr(restore.Generator, "on", lambda self, device: used.add(device) or on(self, device))
+    jobs = batch.plan([str(tmp_path)], tmp_path / "out")
+    assert batch.run(generator, jobs).written == 12
+    assert used == set(jax.local_devices()) and len(used) == 8
+    for job in jobs:
+        source, written = (np.asarray(Image.open(p), np.float32) / 255 for p in (job.source, job.output))
+        np.testing.assert_allclose(written, generator(source), atol=0.5 / 255 + 1e-6)
+
+
+def test_shares_are_all_pictures_once(capsys, workdir, tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(5):
+        Image.new("RGB", (32, 32), (50 * i, 90, 120)).save(tmp_path / "in" / f"{i}.png")
+    for share, count in (("0/2", 3), ("1/2", 2)):
+        where = ["--workdir", str(workdir), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+        stylize.main([*where, "--share", share, "--skip-existing"])
+        assert f"{count} pictures written" in capsys.readouterr().out
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"{i}.png" for i in range(5)]
+    for wrong in ("2/2", "1", "a/b", "0/0"):
+        with pytest.raises(SystemExit):
+            stylize.main([*where, "--share", wrong])
+        assert "is not I/N" in capsys.readouterr().err
 
 
 def test_a_batch_is_its_pictures(generator):
