@@ -73,7 +73,13 @@ def one(flags: argparse.Namespace, seed: int, target: float | None) -> dict:
     held = METRICS[:2]
     rounds = [{"step": line["step"], **{m: line[f"eval/{m}"] for m in held}} for line in lines if "eval/kid" in line]
     found = json.loads(figures.read_text())
-    return {"rounds": rounds, "test": {m: found[m] for m in METRICS}, "count": found["count"]}
+    late = [line["loss/style"] for line in lines if "loss/style" in line and line["step"] > 0.75 * flags.steps]
+    return {
+        "rounds": rounds,
+        "style": statistics.mean(late),
+        "test": {m: found[m] for m in METRICS},
+        "count": found["count"],
+    }
 
 
 def call(module: str, *arguments: object) -> None:
@@ -115,12 +121,15 @@ def tabulated(results: dict[str, list[dict]], aimed: dict[float, dict], flags: a
         lines += ["", f"Steps until on has the off-run's final held-out {metric}, by seed: {shown}."]
     lines += [
         "",
-        "| target | held-out contrast_structure | KID | test contrast_structure | KID |",
-        "|---|---|---|---|---|",
+        "Held-out contrast_structure of the last round; KID and the training loss `style` over the last quarter.",
+        "",
+        "| target | held-out contrast_structure | held-out KID | style | test contrast_structure | test KID |",
+        "|---|---|---|---|---|---|",
     ]
     for target, run in aimed.items():
-        last, test = run["rounds"][-1], run["test"]
-        held = f"{last['contrast_structure']:.3f} | {last['kid']:.1f}"
+        rounds, test = run["rounds"], run["test"]
+        kid = statistics.mean(r["kid"] for r in rounds if r["step"] > 0.75 * flags.steps)
+        held = f"{rounds[-1]['contrast_structure']:.3f} | {kid:.1f} | {run['style']:.3f}"
         lines.append(f"| {target:g} | {held} | {test['contrast_structure']:.3f} | {test['kid']:.1f} |")
     return "\n".join(lines) + "\n"
 
