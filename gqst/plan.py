@@ -1,7 +1,6 @@
 """`python -m gqst.plan`: tells whether a config fits on devices that are not here, and how fast it can be there."""
 
 import argparse
-import json
 import os
 import pathlib
 
@@ -33,14 +32,14 @@ def main(argv: list[str] | None = None) -> int:
 
     from gqst import config
     from gqst.report import plan as report
-    from gqst.training import hardware, planning, progress, writer
+    from gqst.training import hardware, planning, progress
 
     cfg = config.override(config.load(flags.config), flags.set)
     target = hardware.find(flags.target)
     made = planning.make(cfg, target, search=not flags.no_search, cache=cli.cache("plans"), say=progress.say)
     print(report.text(made))
     if flags.json is not None:
-        writer.write_text(flags.json, json.dumps(made.to_dict(), indent=2))
+        report.write_json(flags.json, made)
     return 1 if made.fits is False else 0
 
 

@@ -1,6 +1,9 @@
-"""A plan as text."""
+"""A plan as text and JSON."""
 
-from gqst.training import planning
+import json
+import pathlib
+
+from gqst.training import planning, writer
 
 _GIB = 2**30
 
@@ -30,6 +33,11 @@ def text(plan: planning.Plan) -> str:
     if plan.largest_batch is not None:
         lines.append(f"largest:  batch_size={plan.largest_batch}" if plan.largest_batch else "largest:  none fits")
     return "\n".join(lines)
+
+
+def write_json(path: pathlib.Path, plan: planning.Plan) -> None:
+    """Writes all figures, whole or not at all."""
+    writer.write_text(path, json.dumps(plan.to_dict(), indent=2) + "\n")
 
 
 def _fits(plan: planning.Plan) -> str:

@@ -1,6 +1,6 @@
 """Times one unpaired training step of gqst against the same step in PyTorch, alternately.
 
-    python tests/bench/bench_step.py --sizes 64 128 --batch 1 --filters 64 --blocks 6 --repeats 15
+    python tests/bench/bench_step.py --sizes 64 128 --batches 1 4 --filters 64 --blocks 6 --repeats 15
 
 Each side lives in its own process, idle while the other works, with as many threads as the process
 may use cores (`taskset -c 0` gives the one-thread comparison). Needs torch, which gqst itself does
@@ -9,6 +9,7 @@ believe only runs on a quiet machine.
 """
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import pathlib
@@ -71,15 +72,22 @@ def work(make: Callable, arguments: tuple, pipe) -> None:
         pipe.send((time.perf_counter() - wall, time.process_time() - cpu))
 
 
-def bench(arguments: tuple, repeats: int, warmup: int = 2) -> str:
-    """Returns a line with both medians and the ratio of medians, with the quartiles of the paired ratios."""
+def bench(sides: dict[str, Callable], arguments: tuple, repeats: int, warmup: int = 2) -> str:
+    """Returns a line with the medians of all sides and the ratio of the first to each other one, with quartiles.
+
+    Args:
+      sides: by name, a function of the arguments that makes the function to be timed.
+      arguments: of all of them.
+      repeats: timed calls of each side, in turns.
+      warmup: calls before these.
+    """
     spawn = multiprocessing.get_context("spawn")
     pipes, build = {}, {}
-    for name, make in (("jax", jax_step), ("torch", torch_step)):
+    for name, make in sides.items():
         pipes[name], other = spawn.Pipe()
         spawn.Process(target=work, args=(make, arguments, other), daemon=True).start()
         build[name] = pipes[name].recv()
-    times = {"jax": [], "torch": []}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(warmup + repeats):
         for name, pipe in pipes.items():
             pipe.send(True)
@@ -87,18 +95,24 @@ def bench(arguments: tuple, repeats: int, warmup: int = 2) -> str:
     for pipe in pipes.values():
         pipe.send(False)
     wall, cpu = ({name: [pair[i] for pair in pairs[warmup:]] for name, pairs in times.items()} for i in (0, 1))
-    median = {name: statistics.median(values) for name, values in wall.items()}
-    ratios = [a / b for a, b in zip(wall["jax"], wall["torch"], strict=True)]
-    low, _, high = statistics.quantiles(ratios, n=4)
-    sides = [
-        f"{name} {median[name]:.3f} s (best {min(wall[name]):.3f}, cpu "
+    told = [
+        f"{name} {statistics.median(wall[name]):.3f} s (best {min(wall[name]):.3f}, cpu "
         f"{statistics.median(cpu[name]):.3f}, build {build[name]:.0f})"
         for name in wall
     ]
+    first, *others = sides
+    return f"{arguments}: {'; '.join(told + [ratio(first, other, wall, cpu) for other in others])}"
+
+
+def ratio(one: str, other: str, wall: dict[str, list[float]], cpu: dict[str, list[float]]) -> str:
+    """Returns the ratio of two sides in words."""
+    middle = {name: statistics.median(values) for name, values in wall.items()}
+    ratios = [a / b for a, b in zip(wall[one], wall[other], strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4)
     return (
-        f"{arguments[0]} px: {'; '.join(sides)}; jax/torch {median['jax'] / median['torch']:.3f} "
-        f"(quartiles {low:.3f} to {high:.3f}, best/best {min(wall['jax']) / min(wall['torch']):.3f}, "
-        f"cpu/cpu {statistics.median(cpu['jax']) / statistics.median(cpu['torch']):.3f})"
+        f"{one}/{other} {middle[one] / middle[other]:.3f} (quartiles {low:.3f} to {high:.3f}, "
+        f"best/best {min(wall[one]) / min(wall[other]):.3f}, "
+        f"cpu/cpu {statistics.median(cpu[one]) / statistics.median(cpu[other]):.3f})"
     )
 
 
@@ -106,7 +120,7 @@ def main() -> None:
     """Prints the versions and one line for each size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1])
     parser.add_argument("--filters", type=int, default=64)
     parser.add_argument("--blocks", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=15)
@@ -118,9 +132,9 @@ def main() -> None:
         f"jax {jax.__version__}, torch {torch.__version__}, python {platform.python_version()}, "
         f"{threads()} threads each, load average {os.getloadavg()[0]:.2f}"
     )
-    for size in options.sizes:
-        arguments = (size, options.batch, options.filters, options.blocks)
-        print(bench(arguments, options.repeats), flush=True)
+    for size, batch in itertools.product(options.sizes, options.batches):
+        arguments = (size, batch, options.filters, options.blocks)
+        print(bench({"jax": jax_step, "torch": torch_step}, arguments, options.repeats), flush=True)
 
 
 if __name__ == "__main__":
