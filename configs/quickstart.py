@@ -32,7 +32,10 @@ def get_config() -> config.Config:
             "style": config.loss(0.1, distance="l2", layers=("relu1_1", "relu2_1", "relu3_1")),
             "structure": config.loss(5.0, term="quality", metric="contrast_structure", pair="fake_source", floor=0.7),
         },
-        generator_optimizer=config.Optimizer(learning_rate=5e-4, schedule="cosine", warmup_steps=50),
+        # A start at the identity has gradients that grow: Adam has to forget the small ones soon.
+        generator_optimizer=config.Optimizer(
+            learning_rate=5e-4, schedule="cosine", warmup_steps=100, options={"b2": 0.99}
+        ),
         discriminator_optimizer=config.Optimizer(learning_rate=5e-4),
         ema_decay=0.995,
     )

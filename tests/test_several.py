@@ -136,6 +136,7 @@ def test_the_others_do_not_come(environment, tmp_path, index, code, sentence):
         (("--distributed",), "cannot join the processes of the run"),
         (("--coordinator", "here", "--processes", "2", "--process", "0"), "'here' is not HOST:PORT"),
         (("--coordinator", "h:1", "--processes", "2", "--process", "2"), "from 0 to N - 1; they are 2 and 2"),
+        (("--coordinator", "h:1", "--processes", "2"), "from 0 to N - 1; they are 2 and None"),
     ],
 )
 def test_flags_that_name_no_group(run, tmp_path, flags, sentence):

@@ -30,6 +30,9 @@ from gqst.training import (
 MOST_SHARE = 0.05
 """Of the time, that rounds may take before the run says what would lower it."""
 
+SOUND_START = 0.9
+"""contrast_structure of the fakes above which a run may go back to its start; below it is left to learn."""
+
 OnRound = Callable[[int, Mapping[str, Any], pathlib.Path], None]
 
 
@@ -159,13 +162,12 @@ class Run:
         metrics |= self._time(started, bar)
         path = self.out.samples(done, writer.grid(found.columns))
         raised += alarms.of_training(self.since_round.take())
-        grave = None
-        # Before the first step there is nothing to judge.
-        if done:
-            for alarm in raised:
-                bar.say(f"ALARM at step {done}: {alarm.kind}: {alarm.message}")
-                self.out.decision(done, {"alarm": alarm.kind, "message": alarm.message})
-            grave = self.steering.judge(raised, done)
+        # Before the first step there is nothing to tell, but a start from the pictures themselves can be gone back to.
+        for alarm in raised if done else ():
+            bar.say(f"ALARM at step {done}: {alarm.kind}: {alarm.message}")
+            self.out.decision(done, {"alarm": alarm.kind, "message": alarm.message})
+        sound = bool(done) or metrics["eval/contrast_structure"] > SOUND_START
+        grave = self.steering.judge(raised, done) if sound else None
         best = bool(done) and grave is None and self.steering.rank(standing)
         worth_keeping = grave is None and done in self.steering.kept
         self.store.keep(self.steering.kept)
@@ -210,10 +212,13 @@ class Run:
         self.logged, self.since_round = Mean(), Mean()
         self.store.wait()
         good = grave.step if grave.alarm.kind == "not_finite" else self.steering.good
-        restored = None
+        single = None
         if self.steering.rollbacks < self.cfg.rollbacks:
             restored = self.store.restore(self.like, at_most=good)
-        if restored is None:
+            single = restored[0] if restored is not None else None
+            if single is None and good == 0:
+                single = self.across.single(self.across.create(self.cfg.seed))
+        if single is None:
             saved = self.store.steps
             raise types.RunError(
                 f"{grave.alarm.message}: training stops"
@@ -221,7 +226,6 @@ class Run:
                 + (f"; the last checkpoint is of step {saved[-1]}" if saved else "; there is no checkpoint yet")
                 + "; try a smaller learning rate, clip_norm, or float32"
             )
-        single, _ = restored
         done = int(single.step)
         self.store.drop_after(done)
         self.steering.go_back(done)

@@ -127,6 +127,23 @@ def test_a_spoilt_generator_is_taken_back_to_the_last_good_round(tmp_path, poiso
     assert [x["eval/contrast_structure"] for x in final if "eval/contrast_structure" in x][-1] > 0.9
 
 
+def test_a_generator_spoilt_before_the_first_checkpoint_starts_again(tmp_path, poisoned):
+    poisoned(5, _forced(0.02))
+    result, said = _run(tmp_path)
+    assert (result.step, result.finished, result.traces) == (40, True, 1)
+    (back,) = (line for line in said if "rollback" in line)
+    assert back == {"step": 0, "rollback": "collapse", "from": 10, "rate": 0.5}
+    assert _rates(tmp_path)[-1] == (40, pytest.approx(0.5e-6))
+
+
+def test_a_start_that_is_not_sound_is_left_to_learn(tmp_path, poisoned, monkeypatch):
+    monkeypatch.setattr(run, "SOUND_START", 1.0)
+    poisoned(5, _forced(0.02))
+    result, said = _run(tmp_path)
+    assert result.finished and not any("rollback" in line for line in said)
+    assert {line["alarm"] for line in said if "alarm" in line} == {"collapse"}
+
+
 def test_going_back_too_often_ends_the_run_with_the_reason(tmp_path, poisoned):
     poisoned(25, _forced(-1.0))
     with pytest.raises(types.RunError, match=r"light and dark have changed places.*the last checkpoint is of step 20"):
