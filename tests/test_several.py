@@ -14,7 +14,6 @@ from gqst.training import processes
 from tests import conftest, test_train
 
 CHANGES = ("batch_size=4", "steps=40")
-Pair = "tuple[subprocess.Popen[str], subprocess.Popen[str]]"
 
 
 def _start(
@@ -43,14 +42,6 @@ def _said(workdir: pathlib.Path, index: int) -> str:
     return (workdir.parent / f"errors{index}").read_text().strip()
 
 
-def _wait_for(path: pathlib.Path, both: "list[subprocess.Popen[str]]") -> None:
-    end = time.monotonic() + 300
-    while not path.exists():
-        assert [process.poll() for process in both] == [None, None]
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="module")
 def whole(environment, tmp_path_factory) -> list[np.ndarray]:
     """The state after 40 steps of two processes in one go; another number of devices reads it."""
@@ -65,7 +56,7 @@ def whole(environment, tmp_path_factory) -> list[np.ndarray]:
 def test_one_is_killed_and_both_go_on_bit_for_bit(environment, tmp_path, whole):
     workdir = tmp_path / "run"
     both = _start(environment, workdir)
-    _wait_for(workdir / "checkpoints" / "20", both)
+    test_train._wait_for(workdir / "checkpoints" / "20", *both)
     both[1].kill()
     killed = time.monotonic()
     assert both[0].wait(300) != 0
@@ -82,7 +73,7 @@ def test_one_is_killed_and_both_go_on_bit_for_bit(environment, tmp_path, whole):
 def test_one_is_asked_to_stop_and_one_process_goes_on(environment, tmp_path, whole):
     workdir = tmp_path / "run"
     both = _start(environment, workdir)
-    _wait_for(workdir / "checkpoints" / "20", both)
+    test_train._wait_for(workdir / "checkpoints" / "20", *both)
     both[1].send_signal(signal.SIGTERM)
     assert [process.wait(300) for process in both] == [0, 0]
     assert "stopped by SIGTERM at step" in _said(workdir, 0)

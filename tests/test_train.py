@@ -52,10 +52,11 @@ def _start(environment: dict[str, str], workdir: pathlib.Path, *changes: str) ->
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=workdir.parent)
 
 
-def _wait_for(path: pathlib.Path, process: "subprocess.Popen[str]") -> None:
+def _wait_for(path: pathlib.Path, *processes: "subprocess.Popen[str]") -> None:
     end = time.monotonic() + 300
     while not path.exists():
-        assert process.poll() is None, process.communicate()[1]
+        for process in processes:
+            assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end, f"{path} did not come"
         time.sleep(0.02)
 

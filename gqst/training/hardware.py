@@ -1,6 +1,7 @@
 """Devices that are not here: what they can do, and how to compile for them ahead of time."""
 
 import dataclasses
+import importlib.util
 import os
 import re
 from collections.abc import Mapping
@@ -204,8 +205,6 @@ def _topology(name: str, *, platform: str, **options: Any) -> list[Any]:
 
 
 def _need(module: str, extra: str, what: str) -> None:
-    import importlib.util
-
     if importlib.util.find_spec(module) is None:
         raise types.InputError(f"to compile for {what}, install the compiler: pip install 'gqst[{extra}]'")
 

@@ -73,6 +73,17 @@ def build(
     return (_Jit if mode == "jit" else _Pmap)(recipe, repeats, devices)
 
 
+def jitted(one: step.Step, where: placement.Placement, *, repeats: int = 1) -> Any:
+    """The step in one global view of these devices, which need not be here to be compiled for."""
+    return jax.jit(
+        one,
+        donate_argnums=0,
+        in_shardings=(where.everywhere, where.along(0 if repeats == 1 else 1), where.everywhere),
+        out_shardings=(where.everywhere, where.everywhere),
+        compiler_options=placement.compile_level(1, where.devices),
+    )
+
+
 class _Jit:
     def __init__(self, recipe: recipes.Recipe, repeats: int, devices: Sequence[jax.Device]):
         self.traces = 0
@@ -84,13 +95,7 @@ class _Jit:
         self._create = jax.jit(
             _creator(recipe), out_shardings=everywhere, compiler_options=placement.compile_level(0, devices)
         )
-        self._step = jax.jit(
-            _counted(self, step.build(recipe), repeats),
-            donate_argnums=0,
-            in_shardings=(everywhere, self._batches, everywhere),
-            out_shardings=(everywhere, everywhere),
-            compiler_options=placement.compile_level(1, devices),
-        )
+        self._step = jitted(_counted(self, step.build(recipe), repeats), self.where, repeats=repeats)
 
     def create(self, seed: int) -> state.TrainState:
         return self._create(_key(seed), self._initial)

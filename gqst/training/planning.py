@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import gqst
 from gqst import config, types
 from gqst.data import sources
-from gqst.training import hardware, placement, recipes, state, step, traffic, writer
+from gqst.training import hardware, parallel, placement, recipes, state, step, traffic, writer
 
 _LARGEST = 4096
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -219,20 +219,14 @@ def _lower(cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target) 
     where = placement.Placement(target.devices)
     now = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0), recipe.initial))
     pictures = jax.ShapeDtypeStruct((cfg.batch_size, cfg.image_size, cfg.image_size, 3), jnp.float32)
-    traced = jax.jit(
-        step.build(recipe),
-        donate_argnums=0,
-        in_shardings=(where.everywhere, where.shared, where.everywhere),
-        out_shardings=(where.everywhere, where.everywhere),
-    ).trace(now, {"source": pictures, "target": pictures}, recipe.frozen)
+    compilable = parallel.jitted(step.build(recipe), where)
+    traced = compilable.trace(now, {"source": pictures, "target": pictures}, recipe.frozen)
     return traced.lower(lowering_platforms=(target.platform,))
 
 
 def _finish(cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target, lowered: Any) -> Compiled:
-    options: dict[str, Any] = dict(placement.compile_level(1, target.devices) or {})
-    if target.platform == "cuda":
-        # There is nothing to time alternatives on.
-        options["xla_gpu_autotune_level"] = 0
+    # On a GPU that is not here there is nothing to time alternatives on.
+    options = {"xla_gpu_autotune_level": 0} if target.platform == "cuda" else None
     try:
         made = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:

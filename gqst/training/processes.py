@@ -16,9 +16,6 @@ from jax.experimental import multihost_utils
 
 from gqst import types
 
-START_SECONDS = 300
-"""How long processes wait for each other at the start."""
-
 LOST_SECONDS = 30
 """How long a process may be silent until the others take it for lost."""
 
@@ -48,7 +45,7 @@ class Group:
     coordinator: str | None = None
     count: int | None = None
     index: int | None = None
-    seconds: int = START_SECONDS
+    seconds: int
 
 
 @contextlib.contextmanager
