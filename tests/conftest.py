@@ -68,7 +68,8 @@ def batch() -> types.Batch:
 @pytest.fixture(scope="session", autouse=True)
 def fast_compiles() -> None:
     """Compiles all steps at level 0, unless a test says otherwise."""
-    placement.compile_level = lambda level, devices=None: {"xla_backend_optimization_level": 0}
+    usual = placement.compile_options
+    placement.compile_options = lambda level, devices=None: usual(0, devices)
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ class Evaluator:
         self._rows = self._where.rows(BATCH)
         self._params = self._where.copy(perception.load(("lpips", "content_retention")))
         self._embed = perception.Embedder(features_base.load(network, weights), network)
-        self._compare = jax.jit(_compare, static_argnames="names", compiler_options=placement.compile_level(1))
+        self._compare = jax.jit(_compare, static_argnames="names", compiler_options=placement.compile_options(1))
         self._styles: dict[Pictures, statistics.Statistics] = {}
 
     def __call__(

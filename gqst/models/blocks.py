@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 from gqst.models import convolutions
 
 Norm = Literal["instance", "batch", "group", "none"]
+CENTRING: tuple[Norm, ...] = ("instance", "batch")
+"""The norms that take away each channel's mean."""
 Padding = Literal["reflect", "zero"]
 
 _PAD_MODES = {"reflect": "reflect", "zero": "constant"}
@@ -32,6 +34,8 @@ class Conv(nn.Module, kw_only=True):
       pad: pixels on every side; None is (size - 1) // 2.
       dtype: of the computation; the parameters are float32.
       kernel_init: of the kernel.
+      normalized: whether a norm follows that takes away each channel's mean, and with it any bias: its gradient is
+        zero, and is not computed.
     """
 
     features: int
@@ -41,6 +45,7 @@ class Conv(nn.Module, kw_only=True):
     pad: int | None = None
     dtype: Any = jnp.float32
     kernel_init: nn.initializers.Initializer = INIT
+    normalized: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
@@ -50,7 +55,7 @@ class Conv(nn.Module, kw_only=True):
         pad = (self.size - 1) // 2 if self.pad is None else self.pad
         x = pad_border(x.astype(self.dtype), pad, self.padding)
         x = convolutions.conv2d(x, kernel.astype(self.dtype), stride=self.stride)
-        return x + bias.astype(self.dtype)[None, None, None]
+        return x + _bias(bias, self)
 
 
 class UpConv(nn.Module, kw_only=True):
@@ -62,11 +67,13 @@ class UpConv(nn.Module, kw_only=True):
       features: output channels.
       dtype: of the computation; the parameters are float32.
       kernel_init: of the kernel.
+      normalized: as in Conv.
     """
 
     features: int
     dtype: Any = jnp.float32
     kernel_init: nn.initializers.Initializer = INIT
+    normalized: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w f"]:
@@ -74,7 +81,12 @@ class UpConv(nn.Module, kw_only=True):
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x = convolutions.upsample_conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
-        return x + bias.astype(self.dtype)[None, None, None]
+        return x + _bias(bias, self)
+
+
+def _bias(bias: jax.Array, conv: Conv | UpConv) -> jax.Array:
+    held = jax.lax.stop_gradient(bias) if conv.normalized else bias
+    return held.astype(conv.dtype)[None, None, None]
 
 
 class Normalize(nn.Module, kw_only=True):
@@ -95,9 +107,7 @@ class Normalize(nn.Module, kw_only=True):
         """The normalised activations; `train` takes `batch`'s statistics from `x` itself."""
         wide = x.astype(jnp.float32)
         if self.kind == "instance":
-            centred = wide - jnp.mean(wide, axis=(1, 2), keepdims=True)
-            variance = jnp.mean(centred**2, axis=(1, 2), keepdims=True)
-            return (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
+            return _instance_norm(x)
         if self.kind == "batch":
             norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)
             return norm(wide).astype(x.dtype)
@@ -105,6 +115,39 @@ class Normalize(nn.Module, kw_only=True):
             groups = max(n for n in range(1, _GROUPS + 1) if x.shape[-1] % n == 0)
             return nn.GroupNorm(num_groups=groups, epsilon=1e-5)(wide).astype(x.dtype)
         return x
+
+
+@jax.custom_vjp
+def _instance_norm(x: jax.Array) -> jax.Array:
+    return _normalized(x)[0]
+
+
+def _normalized(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    wide = x.astype(jnp.float32)
+    centred = wide - _mean(wide)
+    scale = jax.lax.rsqrt(_mean(centred**2) + 1e-5)
+    y = (centred * scale).astype(x.dtype)
+    return y, (y, scale)
+
+
+def _normalized_gradient(held: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
+    # What autodiff gives, less a pass: it takes the mean of the centred activations, which is zero.
+    y, wide = held[0].astype(jnp.float32), g.astype(jnp.float32)
+    return ((held[1] * (wide - _mean(wide) - y * _mean(wide * y))).astype(g.dtype),)
+
+
+def _mean(x: jax.Array) -> jax.Array:
+    """Over the pixels, [b, 1, 1, c]. XLA's sums on CPU take ten times as long as products with ones."""
+
+    def product(x: jax.Array) -> jax.Array:
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
+        mean = jax.lax.dot_general(jnp.full(x.shape[:2], 1.0 / x.shape[1]), x, (((1,), (1,)), ((0,), (0,))))
+        return mean[:, None, None]
+
+    return jax.lax.platform_dependent(x, cpu=product, default=lambda x: jnp.mean(x, axis=(1, 2), keepdims=True))
+
+
+_instance_norm.defvjp(_normalized, _normalized_gradient)
 
 
 def keep(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -120,9 +163,13 @@ def judging_conv(
     spectral_norm: bool,
     update_stats: bool,
     dtype: Any,
+    normalized: bool = False,
 ) -> Float[Array, "b h2 w2 f"]:
     """A discriminator's convolution, zero padded, maybe with spectral norm; to be called in a compact module."""
-    conv = Conv(features=features, size=size, stride=stride, padding="zero", pad=(size - 1) // 2, dtype=dtype)
+    pad = (size - 1) // 2
+    conv = Conv(
+        features=features, size=size, stride=stride, padding="zero", pad=pad, dtype=dtype, normalized=normalized
+    )
     return nn.SpectralNorm(conv)(x, update_stats=update_stats) if spectral_norm else conv(x)
 
 

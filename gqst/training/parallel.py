@@ -80,7 +80,7 @@ def jitted(one: step.Step, where: placement.Placement, *, repeats: int = 1) -> A
         donate_argnums=0,
         in_shardings=(where.everywhere, where.along(0 if repeats == 1 else 1), where.everywhere),
         out_shardings=(where.everywhere, where.everywhere),
-        compiler_options=placement.compile_level(1, where.devices),
+        compiler_options=placement.compile_options(1, where.devices),
     )
 
 
@@ -93,7 +93,7 @@ class _Jit:
         self._frozen = self.where.copy(recipe.frozen)
         self._initial = recipe.initial
         self._create = jax.jit(
-            _creator(recipe), out_shardings=everywhere, compiler_options=placement.compile_level(0, devices)
+            _creator(recipe), out_shardings=everywhere, compiler_options=placement.compile_options(0, devices)
         )
         self._step = jitted(_counted(self, step.build(recipe), repeats), self.where, repeats=repeats)
 
@@ -125,7 +125,7 @@ class _Pmap:
         self._create = jax.jit(
             _creator(recipe),
             out_shardings=self.where.everywhere,
-            compiler_options=placement.compile_level(0, devices),
+            compiler_options=placement.compile_options(0, devices),
         )
         self._step = jax.pmap(
             _counted(self, step.build(recipe, axis_name=AXIS), repeats),

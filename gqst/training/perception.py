@@ -46,7 +46,7 @@ class Embedder:
         self._embed = jax.jit(
             EMBEDDERS[network],
             out_shardings=self._where.everywhere,
-            compiler_options=placement.compile_level(1, self._where.devices),
+            compiler_options=placement.compile_options(1, self._where.devices),
         )
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:

@@ -80,7 +80,7 @@ class Round:
         self._translate = jax.jit(
             self._one_batch,
             out_shardings=self._where.everywhere,
-            compiler_options=placement.compile_level(1, self._where.devices),
+            compiler_options=placement.compile_options(1, self._where.devices),
         )
 
     def __call__(self, ema: Any, at: int) -> Outcome:

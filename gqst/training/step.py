@@ -141,7 +141,9 @@ def _update(
     updates, opt_state = tx.update(grads, player.opt_state, player.params)
     updates = jax.tree.map(lambda update: rate * update, updates)
     params = optax.apply_updates(player.params, updates)
-    return player.replace(params=params, stats=found.stats, opt_state=opt_state), optax.tree.norm(grads)
+    return player.replace(params=params, stats=found.stats, opt_state=opt_state), jnp.sqrt(
+        optax.tree.vdot(grads, grads)
+    )
 
 
 def _average(ema: Mapping[str, Any], gen: state.Player, decay: float, step: jax.Array) -> Any:

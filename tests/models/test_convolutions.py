@@ -18,12 +18,6 @@ def close(got, want, tolerance=2e-5):
     np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max())
 
 
-@pytest.fixture(autouse=True)
-def matrix_products(monkeypatch):
-    """Small kernels take the form that only large ones have otherwise."""
-    monkeypatch.setattr(convolutions, "_LARGE", 0)
-
-
 # size (h, w), kernel (h, w), inputs, outputs, stride: wide and narrow forms, odd sizes, pixels past
 # the last window.
 CASES = [
@@ -140,10 +134,18 @@ def test_keeps_the_batch_sharding():
 
 @pytest.mark.parametrize(("platform", "convolutions_in_text"), [("cpu", 0), ("tpu", 3), ("cuda", 3)])
 def test_platform_chooses_the_form(platform, convolutions_in_text):
-    gradient = jax.grad(lambda x, k: jnp.sin(convolutions.conv2d(x, k)).sum(), (0, 1))
+    gradient = jax.grad(lambda x, k: jnp.sin(convolutions.upsample_conv2d(x, k)).sum(), (0, 1))
     traced = jax.jit(gradient).trace(normal(0, 1, 5, 5, 4), normal(1, 3, 3, 4, 4))
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.convolution") == convolutions_in_text
+
+
+@pytest.mark.parametrize(("platform", "kernel"), [("cpu", "1x5x16x10xf32"), ("tpu", "5x5x16x2xf32")])
+def test_narrow_kernels_go_row_by_row_on_cpu(platform, kernel):
+    traced = jax.jit(convolutions.conv2d).trace(normal(0, 1, 8, 8, 16), normal(1, 5, 5, 16, 2))
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    (line,) = (line for line in text.splitlines() if "stablehlo.convolution" in line)
+    assert f"tensor<{kernel}>" in line
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class ResNet(nn.Module, kw_only=True):
         if taps:
             return tapped.found
         for scale in reversed(range(self.scales)):
-            up = layers.UpConv(features=self.filters * 2**scale, kernel_init=self._init, dtype=self.dtype)
+            up = layers.UpConv(features=self.filters * 2**scale, **self._common)
             x = layers.keep(self._activate(up(x), train))
         last = nn.initializers.zeros if self.start_at_identity else layers.INIT
         change = layers.Conv(features=source.shape[-1], size=7, kernel_init=last, dtype=self.dtype)(x)
@@ -84,8 +84,13 @@ class ResNet(nn.Module, kw_only=True):
         return x + self._normalize(self._conv(y, features, init=init), train)
 
     def _conv(self, x: jax.Array, features: int, *, size: int = 3, stride: int = 1, init: Any = None) -> jax.Array:
-        init = init or self._init
-        return layers.Conv(features=features, size=size, stride=stride, kernel_init=init, dtype=self.dtype)(x)
+        given = self._common | ({"kernel_init": init} if init else {})
+        return layers.Conv(features=features, size=size, stride=stride, **given)(x)
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        """What all convolutions but the last have in common."""
+        return {"kernel_init": self._init, "dtype": self.dtype, "normalized": self.norm in layers.CENTRING}
 
     @property
     def _init(self) -> nn.initializers.Initializer:
