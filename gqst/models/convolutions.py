@@ -54,7 +54,22 @@ def upsample_conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"])
     """
     if kernel.shape[:2] != (3, 3):
         raise ValueError(f"kernel must be 3x3, got {kernel.shape}")
-    return lax.platform_dependent(x, kernel, cpu=_sum_of_taps, default=_folded)
+    return _upsampled(x, kernel)
+
+
+@jax.custom_vjp
+def _upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _on_platform(_cpu_upsampled, _folded)(x, kernel)
+
+
+def _upsampled_gradients(held: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def default(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.vjp(_folded, x, kernel)[1](g)
+
+    return lax.platform_dependent(*held, g, cpu=_cpu_upsampled_gradients, default=default)
+
+
+_upsampled.defvjp(lambda x, kernel: (_upsampled(x, kernel), (x, kernel)), _upsampled_gradients)
 
 
 def _folded(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -69,21 +84,45 @@ def _folded(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return y.reshape(b, 2 * h, 2 * w, -1)
 
 
-def _sum_of_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _cpu_upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    b, h, w, _ = x.shape
+    taps = (x @ _side_by_side(kernel)).reshape(b, h, w, 3, 3, -1)
+    rows = _interleave(taps, tap=3, axis=1)  # b h 2 w kw d
+    return _interleave(rows, tap=4, axis=3).reshape(b, 2 * h, 2 * w, -1)
+
+
+def _cpu_upsampled_gradients(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     b, h, w, c = x.shape
-    taps = (x @ kernel.transpose(2, 0, 1, 3).reshape(c, -1)).reshape(b, h, w, 3, 3, -1)
-    rows = _interleave(*(taps[:, :, :, i] for i in range(3)), axis=1)  # b h 2 w kw d
-    return _interleave(*(rows[..., j, :] for j in range(3)), axis=3).reshape(b, 2 * h, 2 * w, -1)
+    columns = _part(g.reshape(b, h, 2, w, 2, -1), phase=4, tap=4, axis=3)
+    taps = _part(columns, phase=2, tap=3, axis=1).reshape(b, h, w, -1)  # b h w (kh kw d)
+    products = jnp.einsum("bhwc,bhwn->cn", x, taps).reshape(c, 3, 3, -1)
+    return taps @ _side_by_side(kernel).T, products.transpose(1, 2, 0, 3)
 
 
-def _interleave(before: jax.Array, here: jax.Array, after: jax.Array, *, axis: int) -> jax.Array:
-    """Even and odd outputs along an axis, stacked behind it, from the products of their three taps."""
+def _side_by_side(kernel: jax.Array) -> jax.Array:
+    return kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
+
+
+def _interleave(taps: jax.Array, *, tap: int, axis: int) -> jax.Array:
+    """Even and odd outputs along an axis, stacked behind it, from the products of the three taps of an axis."""
+    before, here, after = (lax.index_in_dim(taps, i, tap, keepdims=False) for i in range(3))
+    at = functools.partial(lax.slice_in_dim, axis=axis)
     last = before.shape[axis] - 1
-    part = functools.partial(lax.slice_in_dim, axis=axis)
-    shifted = jnp.concatenate([part(before, 0, 1), part(before, 0, last)], axis)
-    even = shifted + here + after
-    shifted = jnp.concatenate([part(after, 1, last + 1), part(after, last, last + 1)], axis)
-    return jnp.stack([even, before + here + shifted], axis + 1)
+    even = jnp.concatenate([at(before, 0, 1), at(before, 0, last)], axis) + here + after
+    odd = before + here + jnp.concatenate([at(after, 1, last + 1), at(after, last, last + 1)], axis)
+    return jnp.stack([even, odd], axis + 1)
+
+
+def _part(outputs: jax.Array, *, phase: int, tap: int, axis: int) -> jax.Array:
+    """The transpose of _interleave: what each product of a tap has of the outputs' gradients, taps at `tap`."""
+    even, odd = (lax.index_in_dim(outputs, i, phase, keepdims=False) for i in range(2))
+    at = functools.partial(lax.slice_in_dim, axis=axis)
+    n = even.shape[axis]
+    before = odd + jnp.concatenate([at(even, 1, n), jnp.zeros_like(at(even, 0, 1))], axis)
+    before = jnp.concatenate([at(before, 0, 1) + at(even, 0, 1), at(before, 1, n)], axis)
+    after = even + jnp.concatenate([jnp.zeros_like(at(odd, 0, 1)), at(odd, 0, n - 1)], axis)
+    after = jnp.concatenate([at(after, 0, n - 1), at(after, n - 1, n) + at(odd, n - 1, n)], axis)
+    return jnp.stack([before, even + odd, after], tap)
 
 
 def _phases(taps: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
@@ -172,14 +211,23 @@ def _cpu_product(stride: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _cpu_input_gradient(stride: int, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
     kh, kw, c, d = kernel.shape
-    if stride > 1 or d * _NARROW <= c:
+    h = g.shape[1]
+    if stride > 1 or d * _NARROW <= c or h < kh:
         return _lax_input_gradient(stride, sides, g, kernel)
     # Row by row again: no row of zeros around g is multiplied.
     turned = kernel[:, ::-1].transpose(1, 3, 0, 2).reshape(1, kw, d, kh * c)
     rows = _lax_product(1, _pad(g, 2, kw - 1, kw - 1), turned)
     rows = rows.reshape(*rows.shape[:3], kh, c)
-    placed = [_pad(rows[:, :, :, i], 1, i, kh - 1 - i) for i in range(kh)]
-    return sum(placed[1:], placed[0])
+
+    def between(first: int, last: int) -> jax.Array:
+        seen = range(max(0, last - h), min(kh, first + 1))
+        return sum(
+            (rows[:, first - i : last - i, :, i] for i in seen[1:]),
+            rows[:, first - seen[0] : last - seen[0], :, seen[0]],
+        )
+
+    edges = [*range(kh), *range(h, h + kh)]
+    return jnp.concatenate([between(*pair) for pair in itertools.pairwise(edges)], 1)
 
 
 def _cpu_kernel_gradient(stride: int, size: tuple[int, int], x: jax.Array, g: jax.Array) -> jax.Array:
