@@ -11,8 +11,6 @@ from jaxtyping import Array, Float
 from gqst.models import convolutions
 
 Norm = Literal["instance", "batch", "group", "none"]
-CENTRING: tuple[Norm, ...] = ("instance", "batch")
-"""The norms that take away each channel's mean."""
 Padding = Literal["reflect", "zero"]
 
 _PAD_MODES = {"reflect": "reflect", "zero": "constant"}
@@ -34,8 +32,8 @@ class Conv(nn.Module, kw_only=True):
       pad: pixels on every side; None is (size - 1) // 2.
       dtype: of the computation; the parameters are float32.
       kernel_init: of the kernel.
-      normalized: whether a norm follows that takes away each channel's mean, and with it any bias: its gradient is
-        zero, and is not computed.
+      before_norm: the norm that follows. `instance` and `batch` take away each channel's mean, and with it any bias:
+        its gradient is zero then, and is not computed.
     """
 
     features: int
@@ -45,7 +43,7 @@ class Conv(nn.Module, kw_only=True):
     pad: int | None = None
     dtype: Any = jnp.float32
     kernel_init: nn.initializers.Initializer = INIT
-    normalized: bool = False
+    before_norm: Norm = "none"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
@@ -67,13 +65,13 @@ class UpConv(nn.Module, kw_only=True):
       features: output channels.
       dtype: of the computation; the parameters are float32.
       kernel_init: of the kernel.
-      normalized: as in Conv.
+      before_norm: as in Conv.
     """
 
     features: int
     dtype: Any = jnp.float32
     kernel_init: nn.initializers.Initializer = INIT
-    normalized: bool = False
+    before_norm: Norm = "none"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w f"]:
@@ -85,7 +83,7 @@ class UpConv(nn.Module, kw_only=True):
 
 
 def _bias(bias: jax.Array, conv: Conv | UpConv) -> jax.Array:
-    held = jax.lax.stop_gradient(bias) if conv.normalized else bias
+    held = jax.lax.stop_gradient(bias) if conv.before_norm in ("instance", "batch") else bias
     return held.astype(conv.dtype)[None, None, None]
 
 
@@ -163,12 +161,12 @@ def judging_conv(
     spectral_norm: bool,
     update_stats: bool,
     dtype: Any,
-    normalized: bool = False,
+    before_norm: Norm = "none",
 ) -> Float[Array, "b h2 w2 f"]:
     """A discriminator's convolution, zero padded, maybe with spectral norm; to be called in a compact module."""
     pad = (size - 1) // 2
     conv = Conv(
-        features=features, size=size, stride=stride, padding="zero", pad=pad, dtype=dtype, normalized=normalized
+        features=features, size=size, stride=stride, padding="zero", pad=pad, dtype=dtype, before_norm=before_norm
     )
     return nn.SpectralNorm(conv)(x, update_stats=update_stats) if spectral_norm else conv(x)
 

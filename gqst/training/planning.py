@@ -225,8 +225,9 @@ def _lower(cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target) 
 
 
 def _finish(cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target, lowered: Any) -> Compiled:
-    # On a GPU that is not here there is nothing to time alternatives on.
-    options = {"xla_gpu_autotune_level": 0} if target.platform == "cuda" else None
+    options: dict[str, Any] | None = placement.compile_options(1, target.devices)
+    if target.platform == "cuda":
+        options = {"xla_gpu_autotune_level": 0}  # there is nothing here to time alternatives on
     try:
         made = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:

@@ -73,6 +73,35 @@ def test_instance_norm(pictures):
     assert _normalize(narrow, "instance").dtype == jnp.bfloat16
 
 
+def test_instance_norm_has_the_derivatives_of_its_formula(pictures):
+    def formula(x):
+        mean, variance = x.mean((1, 2), keepdims=True), x.var((1, 2), keepdims=True)
+        return (x - mean) / jnp.sqrt(variance + 1e-5)
+
+    def derivatives(norm):
+        def gradient(x):
+            return jax.grad(lambda x: jnp.sum(jnp.sin(3.0 * norm(x))))(x)
+
+        return gradient(pictures), jax.grad(lambda x: jnp.sum(gradient(x) ** 2))(pictures)
+
+    for got, expected in zip(derivatives(lambda x: _normalize(x, "instance")), derivatives(formula), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("layer", [blocks.Conv, blocks.UpConv])
+@pytest.mark.parametrize(("norm", "learns"), [("instance", False), ("batch", False), ("group", True), ("none", True)])
+def test_a_bias_that_the_norm_takes_away_again_has_no_gradient(pictures, layer, norm, learns):
+    module = layer(features=4, before_norm=norm)
+    params = _init(module, pictures)
+    gradient = jax.grad(lambda params: jnp.sum(module.apply({"params": params}, pictures) ** 2))(params)
+    assert bool(jnp.any(gradient["bias"] != 0.0)) == learns
+    assert jnp.any(gradient["kernel"] != 0.0)
+    shifted = params | {"bias": params["bias"] + 0.5}
+    np.testing.assert_allclose(
+        module.apply({"params": shifted}, pictures), module.apply({"params": params}, pictures) + 0.5, atol=1e-6
+    )
+
+
 def test_batch_norm(pictures):
     """In training by the batch's own statistics, which go into the averages; in use by the averages."""
     x = 3.0 * pictures + 1.0

@@ -49,16 +49,16 @@ class Patch(nn.Module, kw_only=True):
         for layer in range(self.layers + 1):
             features = self.filters * min(2**layer, 8)
             stride = 2 if layer < self.layers else 1
-            normalized = layer > 0 and self.norm in blocks.CENTRING
-            x = self._conv(x, features, stride=stride, update_stats=update_stats, normalized=normalized)
+            norm = self.norm if layer > 0 else "none"
+            x = self._conv(x, features, stride=stride, update_stats=update_stats, before_norm=norm)
             if layer > 0:
-                x = blocks.Normalize(kind=self.norm, axis_name=self.axis_name)(x, train=True)
+                x = blocks.Normalize(kind=norm, axis_name=self.axis_name)(x, train=True)
             x = nn.leaky_relu(x, 0.2)
             activations.append(x)
         logits = self._conv(x, 1, stride=1, update_stats=update_stats)
         return base.Verdict(logits=(logits.astype(jnp.float32),), activations=(tuple(activations),))
 
     def _conv(
-        self, x: jax.Array, features: int, *, stride: int, update_stats: bool, normalized: bool = False
+        self, x: jax.Array, features: int, *, stride: int, update_stats: bool, before_norm: blocks.Norm = "none"
     ) -> jax.Array:
-        return blocks.judging_conv(x, features, 4, stride, self.spectral_norm, update_stats, self.dtype, normalized)
+        return blocks.judging_conv(x, features, 4, stride, self.spectral_norm, update_stats, self.dtype, before_norm)

@@ -34,9 +34,11 @@ class Pixel(nn.Module, kw_only=True):
         x = blocks.centre(pictures).astype(self.dtype)
         activations = []
         for features in (self.filters, 2 * self.filters):
-            x = blocks.judging_conv(x, features, 1, 1, self.spectral_norm, update_stats, self.dtype)
-            if features != self.filters:
-                x = blocks.Normalize(kind=self.norm, axis_name=self.axis_name)(x, train=True)
+            first = features == self.filters
+            norm = "none" if first else self.norm
+            x = blocks.judging_conv(x, features, 1, 1, self.spectral_norm, update_stats, self.dtype, norm)
+            if not first:
+                x = blocks.Normalize(kind=norm, axis_name=self.axis_name)(x, train=True)
             x = nn.leaky_relu(x, 0.2)
             activations.append(x)
         logits = blocks.judging_conv(x, 1, 1, 1, self.spectral_norm, update_stats, self.dtype)

@@ -90,7 +90,7 @@ class ResNet(nn.Module, kw_only=True):
     @property
     def _common(self) -> dict[str, Any]:
         """What all convolutions but the last have in common."""
-        return {"kernel_init": self._init, "dtype": self.dtype, "normalized": self.norm in layers.CENTRING}
+        return {"kernel_init": self._init, "dtype": self.dtype, "before_norm": self.norm}
 
     @property
     def _init(self) -> nn.initializers.Initializer:

@@ -49,14 +49,21 @@ class UNet(nn.Module, kw_only=True):
         for level in range(self.depth):
             plain = level in (0, self.depth - 1)
             x = x if level == 0 else nn.leaky_relu(x, 0.2)
-            x = blocks.Conv(features=self._width(level), size=4, stride=2, padding="zero", dtype=self.dtype)(x)
+            conv = {
+                "size": 4,
+                "stride": 2,
+                "padding": "zero",
+                "dtype": self.dtype,
+                "before_norm": "none" if plain else self.norm,
+            }
+            x = blocks.Conv(features=self._width(level), **conv)(x)
             x = blocks.keep(x if plain else self._normalize(x, train))
             skips.append(x)
             tapped.add(f"down{level + 1}", x)
         if taps:
             return tapped.found
         for level in reversed(range(self.depth - 1)):
-            x = blocks.UpConv(features=self._width(level), dtype=self.dtype)(nn.relu(x))
+            x = blocks.UpConv(features=self._width(level), dtype=self.dtype, before_norm=self.norm)(nn.relu(x))
             x = jnp.concatenate([blocks.keep(self._normalize(x, train)), skips[level]], axis=-1)
         last = nn.initializers.zeros if self.start_at_identity else blocks.INIT
         x = blocks.UpConv(features=source.shape[-1], kernel_init=last, dtype=self.dtype)(nn.relu(x))
