@@ -185,8 +185,9 @@ class Config:
       accumulate: parts that each device cuts its share of a batch into; they are gone through one after the
         other, in as much less memory. The update is that of the whole batch, but for batch norm, whose
         statistics are then those of a part.
-      remat: what of the generator's passes is not kept for the gradient but computed again, in more time and on TPU much
-        less memory (a little on GPU, none on CPU): `none`; `blocks`, all but what goes from block to block; or `all`.
+      remat: what of the generator's passes is not kept for the gradient but computed again, in more time and on TPU
+        much less memory (a little on GPU, none on CPU): `none`; `blocks`, all but what goes from block to block;
+        or `all`.
       weights: files of feature networks' weights by network, in torchvision's names and layout
         (.safetensors or .npz), as in {"vgg19": "vgg19.safetensors"}; others come with gqst.
       keep_checkpoints: newest checkpoints that are kept.

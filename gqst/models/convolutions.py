@@ -219,7 +219,7 @@ def _cpu_input_gradient(stride: int, sides: tuple[int, int], g: jax.Array, kerne
     rows = _lax_product(1, _pad(g, 2, kw - 1, kw - 1), turned)
     rows = rows.reshape(*rows.shape[:3], kh, c)
 
-    def between(first: int, last: int) -> jax.Array:
+    def between(first: int, last: int) -> jax.Array:  # rows of the result that the same taps see
         seen = range(max(0, last - h), min(kh, first + 1))
         return sum(
             (rows[:, first - i : last - i, :, i] for i in seen[1:]),
@@ -238,14 +238,14 @@ def _cpu_kernel_gradient(stride: int, size: tuple[int, int], x: jax.Array, g: ja
         around = _pad(_pad(g, 1, size[0] - 1, size[0] - 1), 2, size[1] - 1, size[1] - 1)
         return _lax_kernel_gradient(1, size, around, x)[::-1, ::-1].swapaxes(2, 3)
     # The taps of even and of odd rows and columns see every other pixel: four kernels of stride 1.
+    (kh, kw), (h, w) = size, g.shape[1:3]
     parts = []
-    for first in itertools.product(range(min(2, size[0])), range(min(2, size[1]))):
-        taps = [-(-(n - start) // 2) for n, start in zip(size, first, strict=True)]
-        h, w = (n + k - 1 for n, k in zip(g.shape[1:3], taps, strict=True))
-        part = _lax_kernel_gradient(1, tuple(taps), x[:, first[0] :: 2, first[1] :: 2][:, :h, :w], g)
-        ends = [n - start - 2 * k + 1 for n, start, k in zip(size, first, taps, strict=True)]
-        between = [(start, end, 1) for start, end in zip(first, ends, strict=True)]
-        parts.append(lax.pad(part, jnp.zeros((), part.dtype), [*between, (0, 0, 0), (0, 0, 0)]))
+    for i, j in itertools.product(range(min(2, kh)), range(min(2, kw))):
+        rows, columns = (kh - i + 1) // 2, (kw - j + 1) // 2
+        seen = x[:, i::2, j::2][:, : h + rows - 1, : w + columns - 1]
+        part = _lax_kernel_gradient(1, (rows, columns), seen, g)
+        apart = [(i, kh - i - 2 * rows + 1, 1), (j, kw - j - 2 * columns + 1, 1), (0, 0, 0), (0, 0, 0)]
+        parts.append(lax.pad(part, jnp.zeros((), part.dtype), apart))
     return sum(parts[1:], parts[0])
 
 

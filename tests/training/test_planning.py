@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -56,6 +60,23 @@ def test_the_largest_batch_where_memory_jumps():
     assert planning.largest_fitting(compiled, usable, unit=1) == 70
 
 
+@pytest.mark.parametrize(("fixed", "each", "exact"), [(2.0, 0.0, 2), (0.0, 0.04, 5)])
+def test_the_largest_batch_by_rough_compilations(fixed, each, exact):
+    """`fixed` and `each` are the GiB that rough compilations lack, and `exact` how many others are made."""
+    asked: set[int] = set()
+
+    def compiled(batch: int, *, roughly: bool = False) -> planning.Compiled:
+        needed = 3.0 + 0.5 * batch
+        if roughly:
+            needed -= fixed + each * batch
+        else:
+            asked.add(batch)
+        return planning.Compiled(temporaries=round(needed * GIB))
+
+    assert planning.largest_by_rough(compiled, 17.4 * GIB, unit=1, batch_size=1) == 28
+    assert len(asked) == exact
+
+
 def test_a_plan_for_this_machine(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     arguments = ["--config", "cyclegan", "--set", *SMALL, "--target", "cpu", "--no-search"]
@@ -69,6 +90,19 @@ def test_a_plan_for_this_machine(tmp_path, capsys, monkeypatch):
     assert plan.main(arguments) == 0
     again = capsys.readouterr()
     assert again.out == first.out and "compiling" not in again.err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not pathlib.Path("/proc/self/clear_refs").exists(), reason="reads the highest mark as Linux has it")
+def test_memory_of_a_plan_is_what_a_run_takes():
+    changes = ["image_size=128", "batch_size=4", "pool_size=0", "generator.filters=32", "generator.blocks=2"]
+    command = [sys.executable, "-m", "tests.training.memory_of_a_run", "cyclegan", *changes, "discriminator.filters=32"]
+    without_fakes = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=without_fakes | {"JAX_PLATFORMS": "cpu"}
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["planned"] == pytest.approx(found["measured"], rel=0.15)
 
 
 def test_flops_are_those_of_the_networks():

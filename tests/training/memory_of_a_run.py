@@ -1,0 +1,47 @@
+"""What steps of a config take here, and what a plan says of it, as JSON: `python -m ... CONFIG KEY=VALUE ...`."""
+
+import ctypes
+import gc
+import json
+import pathlib
+import sys
+
+import jax
+import numpy as np
+
+from gqst import config
+from gqst.training import hardware, parallel, planning, recipes
+
+_STATUS = pathlib.Path("/proc/self/status")
+
+
+def _resident(key: str) -> int:
+    (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith(f"{key}:"))
+    return int(line.split()[1]) * 1024
+
+
+def main(name: str, changes: list[str]) -> None:
+    """Prints both, in bytes."""
+    cfg = config.override(config.load(name), changes)
+    planned = planning.make(cfg, hardware.find("cpu"), search=False)
+    across = parallel.build(
+        recipes.build(cfg, paired=False), batch_size=cfg.batch_size, devices=jax.local_devices()[:1]
+    )
+    rng = np.random.default_rng(0)
+    shape = (cfg.batch_size, cfg.image_size, cfg.image_size, 3)
+    pictures = across.put({domain: rng.random(shape, np.float32) for domain in ("source", "target")})
+    now, _ = jax.block_until_ready(across.step(across.create(0), pictures))
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves((now, pictures)))
+    # What compiling took is given back first, and the highest mark set to what is left.
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = _resident("VmRSS")
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    for _ in range(3):
+        now, _ = jax.block_until_ready(across.step(now, pictures))
+    measured = _resident("VmHWM") - before + held
+    print(json.dumps({"planned": planned.compiled.memory, "measured": measured}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
