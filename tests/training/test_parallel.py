@@ -134,7 +134,9 @@ def test_metrics_agree(runs, way):
     for at, (reference, found) in enumerate(zip(runs["jit on 1"][2], runs[way][2], strict=True)):
         assert found.keys() == reference.keys()
         for name, value in reference.items():
-            assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-5), (at, name)
+            # Where rounding takes one activation over the kink of its ReLU, the gradient jumps and the losses do not.
+            rel = 1e-3 if name.startswith("gradient_norm") else 2e-5
+            assert found[name] == pytest.approx(value, rel=rel, abs=1e-5), (at, name)
 
 
 @pytest.mark.slow  # seven compiled steps
