@@ -34,8 +34,8 @@ def get_config() -> config.Config:
         },
         # A start at the identity has gradients that grow: Adam has to forget the small ones soon.
         generator_optimizer=config.Optimizer(
-            learning_rate=5e-4, schedule="cosine", warmup_steps=50, options={"b2": 0.99}
+            learning_rate=2.5e-4, schedule="cosine", warmup_steps=50, options={"b2": 0.99}
         ),
-        discriminator_optimizer=config.Optimizer(learning_rate=5e-4),
+        discriminator_optimizer=config.Optimizer(learning_rate=2.5e-4),
         ema_decay=0.995,
     )
