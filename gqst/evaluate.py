@@ -60,6 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--no-baselines", action="store_true", help="measure no sources and no colour transfer beside")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures as JSON")
     parser.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write every picture's figures as CSV")
+    cli.add_process_flags(parser)
     flags = parser.parse_args(argv)
     if flags.workdir is not None and (flags.references or flags.sources or flags.size):
         parser.error("--references, --sources and --size go with --outputs")
@@ -68,14 +69,24 @@ def main(argv: list[str] | None = None) -> None:
     if flags.size is not None and len(flags.size) > 2:
         parser.error("--size takes one number or two")
 
-    from gqst.inference import subjects
-    from gqst.report import table
+    from gqst.training import processes
 
     cli.use_compilation_cache()
-    if flags.workdir is not None:
-        subject = subjects.of_run(flags.workdir, which=flags.checkpoint, split=flags.split)
-    else:
-        subject = subjects.of_folders(flags.outputs, flags.references, flags.sources, size=flags.size)
+    with processes.joined(cli.group(flags)):
+        _evaluate(flags)
+
+
+def _evaluate(flags: argparse.Namespace) -> None:
+    from gqst.inference import subjects
+    from gqst.report import table
+    from gqst.training import processes
+
+    def subject_of_flags() -> subjects.Subject:
+        if flags.workdir is not None:
+            return subjects.of_run(flags.workdir, which=flags.checkpoint, split=flags.split)
+        return subjects.of_folders(flags.outputs, flags.references, flags.sources, size=flags.size)
+
+    subject = processes.together(subject_of_flags)
     measured = subjects.measure(
         subject,
         network=flags.network,
@@ -83,6 +94,8 @@ def main(argv: list[str] | None = None) -> None:
         with_baselines=not flags.no_baselines,
         save=flags.save_statistics,
     )
+    if not processes.first():
+        return
     about = {**subject.about, "network": flags.network}
     print(table.text(about, measured))
     if flags.json is not None:

@@ -1,5 +1,7 @@
 """A run of several processes as a user starts it: whole, killed, stopped, gone on, and started wrongly."""
 
+import json
+import math
 import pathlib
 import signal
 import subprocess
@@ -10,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from gqst.training import processes
+from gqst import evaluate
+from gqst.training import loop, processes
 from tests import conftest, test_train
 
 CHANGES = ("batch_size=4", "steps=40")
@@ -85,6 +88,53 @@ def test_one_is_asked_to_stop_and_one_process_goes_on(environment, tmp_path, who
     # Sums in another order, and Adam, in eighteen steps.
     for one, other in zip(found, whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-2 * largest)
+
+
+@pytest.mark.slow
+def test_two_measure_what_one_does(environment, tmp_path):
+    train = ["steps=2", "round_every=2", "checkpoint_every=2", "generator.filters=4", "validation=2"]
+    loop.train(conftest.small("quickstart", *train), tmp_path / "run", devices=1, quiet=True)
+    demo = conftest.ROOT / "gqst/data/demo"
+    style = ["--references", str(demo / "ukiyoe/train"), "--sources", str(demo / "photos/test")]
+    folders = ["--outputs", str(demo / "photos/test"), *style, "--size", "48"]
+    for name, subject in (("run", ["--workdir", str(tmp_path / "run")]), ("folders", folders)):
+        kept = [str(tmp_path / f"{name}.{ending}") for ending in ("json", "npz")]
+        flags = [*subject, "--json", kept[0], "--save-statistics", kept[1]]
+        evaluate.main(flags)
+        found = [_kept(*kept)]
+        group = ["--coordinator", f"127.0.0.1:{conftest.free_port()}", "--processes", "2", "--process"]
+        command = [sys.executable, "-m", "gqst.evaluate", *flags, *group]
+        both = [subprocess.Popen([*command, i], env=environment, stdout=subprocess.PIPE, text=True) for i in "01"]
+        said = [process.communicate(timeout=300)[0] for process in both]
+        assert [process.returncode for process in both] == [0, 0]
+        assert ["lpips" in text for text in said] == [True, False]
+        found.append(_kept(*kept))
+        one, two = found
+        assert list(one["pictures"]) == list(two["pictures"]) and len(one["pictures"]) == 4
+        assert {"kid", "frechet", "lpips", "baselines"} <= set(one)
+        _near(one, two)
+
+
+def _kept(figures: str, statistics: str) -> dict[str, object]:
+    with np.load(statistics) as held:
+        return {**json.loads(pathlib.Path(figures).read_text()), "statistics": dict(held)}
+
+
+def _near(one: object, other: object) -> None:
+    """Both are the same but for rounding."""
+    if isinstance(one, dict):
+        assert list(one) == list(other)
+        for key in one:
+            _near(one[key], other[key])
+    elif isinstance(one, list):
+        for pair in zip(one, other, strict=True):
+            _near(*pair)
+    elif isinstance(one, np.ndarray) and one.dtype.kind == "f":
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(one).max())
+    elif isinstance(one, float):
+        assert math.isclose(one, other, rel_tol=1e-4, abs_tol=1e-4)
+    else:
+        assert np.all(one == other)
 
 
 @pytest.mark.slow

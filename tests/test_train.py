@@ -22,6 +22,8 @@ from tests import conftest
 
 # Unpaired with cycles, a pool, all that a run carries; 8 channels.
 TINY = (*conftest.SMALL_RESNET, "pool_size=3", "image_size=32", "generator.filters=4")
+# Some 40 steps a second: seconds lie between the checkpoint that a test waits for and the end of the run.
+LAST = 200
 
 
 def _arguments(workdir: pathlib.Path, *changes: str) -> list[str]:
@@ -63,18 +65,18 @@ def _wait_for(path: pathlib.Path, *processes: "subprocess.Popen[str]") -> None:
 
 @pytest.fixture(scope="module")
 def whole(environment, tmp_path_factory) -> tuple[state.TrainState, dict]:
-    """40 steps in one go."""
+    """All steps in one go."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    process = _start(environment, workdir, "steps=40")
+    process = _start(environment, workdir, f"steps={LAST}")
     assert process.wait() == 0, process.communicate()[1]
-    return _final(workdir, "steps=40")
+    return _final(workdir, f"steps={LAST}")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_goes_on_bit_for_bit(environment, tmp_path, whole, how):
     workdir = tmp_path / "run"
-    process = _start(environment, workdir, "steps=40")
+    process = _start(environment, workdir, f"steps={LAST}")
     _wait_for(workdir / "checkpoints" / "20", process)
     process.send_signal(how)
     said = process.communicate()[1]
@@ -85,20 +87,20 @@ def test_a_stopped_run_goes_on_bit_for_bit(environment, tmp_path, whole, how):
         assert f"stopped by {how.name} at step" in said and "run the same command again" in said
     # It was stopped on its way, not after its end.
     steps = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
-    assert 20 <= max(steps) < 40, (steps, said)
-    process = _start(environment, workdir, "steps=40")
+    assert 20 <= max(steps) < LAST, (steps, said)
+    process = _start(environment, workdir, f"steps={LAST}")
     said = process.communicate()[1]
     assert process.returncode == 0, said
     assert "going on from step" in said
-    now, note = _final(workdir, "steps=40")
+    now, note = _final(workdir, f"steps={LAST}")
     expected, expected_note = whole
     for one, other in zip(_numbers(now), _numbers(expected), strict=True):
         np.testing.assert_array_equal(one, other)
     assert note == expected_note
-    assert note["data"]["step"] == 40
+    assert note["data"]["step"] == LAST
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     logged = [line["step"] for line in lines if "loss/generator" in line]
-    assert logged == sorted(set(logged)) and logged[-1] == 40
+    assert logged == sorted(set(logged)) and logged[-1] == LAST
 
 
 def test_dry_run_tells_what_would_be_trained(run):

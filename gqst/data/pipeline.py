@@ -177,14 +177,14 @@ def held_out(
 
 
 def each(
-    split: sources.Split, cfg: config.Config, domain: Literal["source", "target"]
+    split: sources.Split, cfg: config.Config, domain: Literal["source", "target"], share: slice = slice(None)
 ) -> Iterator[tuple[str, tuple[Float[np.ndarray, "h w 3"], ...]]]:
-    """Name and deterministic centre crop of every picture of a domain, one after the other.
+    """Name and deterministic centre crop of every picture of a domain, or of a share, one after the other.
 
     Of a paired split it is the pair, source first. What cannot be read is left out.
     """
     loader = _loaders(split, cfg)[0 if domain == "source" else -1]
-    for index in range(len(loader)):
+    for index in range(len(loader))[share]:
         try:
             prepared = loader.load(index)
         except transforms.UnreadableError:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -11,11 +11,13 @@ from gqst import types
 from gqst.inference import statistics
 from gqst.models.features import base as features_base
 from gqst.quality import baselines, distribution, figures, metrics
-from gqst.training import perception, placement
+from gqst.training import perception, placement, processes
 
 BATCH = 16
 
 _RESAMPLES = 1_000
+
+_T = TypeVar("_T")
 
 
 class Item(NamedTuple):
@@ -39,7 +41,10 @@ Pictures = Callable[[], Iterable[np.ndarray]]
 
 
 class Evaluator:
-    """Measures sets of pictures of one size, on all local devices; everything is compiled once."""
+    """Measures sets of pictures of one size, on all local devices; everything is compiled once.
+
+    Of several processes each measures its own share (`processes.own`) and has the figures of all.
+    """
 
     def __init__(self, network: str = "efficientnet_lite0", weights: str | None = None) -> None:
         """Loads the networks.
@@ -68,8 +73,8 @@ class Evaluator:
         """What the items are worth.
 
         Args:
-          items: read once, one after the other; all with the same parts.
-          style: pictures that the outputs as a set should look like, or their statistics.
+          items: this process's share of them, read once, one after the other; all with the same parts.
+          style: this process's share of pictures that the outputs as a set should look like, or statistics of all.
           progress: called with how many pictures are done.
 
         Returns:
@@ -81,12 +86,14 @@ class Evaluator:
         features = statistics.Statistics()
         values: dict[str, dict[str, float]] = {}
         against: dict[str, str] = {}
-        for batch in _batched(items, self._rows):
-            found, against = self._one_batch(batch)
-            for i, item in enumerate(batch):
-                values[item.name] = {name: float(column[i]) for name, column in found.items()}
+        for batch in processes.in_step(_batched(items, self._rows)):
+            found, compared = self._one_batch(batch)
+            for kinds in processes.gathered(compared):
+                against |= kinds
+            single = [{name: float(column[i]) for name, column in found.items()} for i in range(len(batch))]
+            values |= processes.in_order([(item.name, each) for item, each in zip(batch, single, strict=True)])
             if style is not None:
-                features.add(self._embed(np.stack([item.output for item in batch])))
+                features.add(self._features([item.output for item in batch]))
             progress(len(values))
         if not values:
             raise types.InputError("there are no pictures to measure")
@@ -104,6 +111,8 @@ class Evaluator:
     def _one_batch(self, batch: list[Item]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         found: dict[str, np.ndarray] = {}
         against: dict[str, str] = {}
+        if not batch:
+            return found, against
         # One shape is compiled: the last batch is filled up with its last picture.
         filled = batch + [batch[-1]] * (self._rows - len(batch))
         outputs = np.stack([item.output for item in filled])
@@ -120,32 +129,38 @@ class Evaluator:
         return found, against
 
     def statistics_of(self, pictures: Pictures) -> statistics.Statistics:
-        """What the distances of sets need to know of these; read once for all calls."""
+        """What the distances of sets need to know of these, of all processes' shares; read once for all calls."""
         known = self._styles.get(pictures)
         if known is None:
             known = self._styles[pictures] = statistics.Statistics()
-            iterator = iter(pictures())
-            while batch := list(itertools.islice(iterator, self._rows)):
-                known.add(self._embed(np.stack(batch)))
+            for batch in processes.in_step(_batched(pictures(), self._rows)):
+                known.add(self._features(batch))
         return known
+
+    def _features(self, pictures: list[np.ndarray]) -> np.ndarray:
+        """Of these and of those of the other processes, in the order of the whole."""
+        own = self._embed(np.stack(pictures)) if pictures else np.zeros((0, 0), np.float32)
+        return processes.rows_in_order(own)
 
 
 def recolored(items: Items, style: Pictures, *, seed: int = 0, most: int = 256) -> Iterator[Item]:
     """The outputs with the colours of random pictures of the style; see `baselines.color_transfer`.
 
     Args:
-      items: to be recoloured.
-      style: pictures that colours are taken from.
+      items: this process's share of what is to be recoloured.
+      style: pictures that colours are taken from, the same on all processes.
       seed: of the choice.
       most: the first so many of them are chosen from.
     """
     choice = list(itertools.islice(style(), most))
     draw = np.random.default_rng(seed)
     for item in items():
-        yield item._replace(output=baselines.color_transfer(item.output, choice[draw.integers(len(choice))]))
+        # One for each process, so that their shares together have the colours that one process would give.
+        drawn = [draw.integers(len(choice)) for _ in range(jax.process_count())][jax.process_index()]
+        yield item._replace(output=baselines.color_transfer(item.output, choice[drawn]))
 
 
-def _batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
+def _batched(items: Iterable[_T], count: int) -> Iterator[list[_T]]:
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, count)):
         yield batch

@@ -15,14 +15,14 @@ from gqst.data import pipeline, sources, transforms
 from gqst.data.sources import files
 from gqst.inference import evaluation, restore, statistics
 from gqst.quality import figures
-from gqst.training import checkpoint, progress
+from gqst.training import checkpoint, processes, progress
 
 _log = logging.getLogger("gqst")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
-    """Pictures to be measured, and what to measure them against.
+    """Pictures to be measured, and what to measure them against: of several processes, the share of this one.
 
     Attributes:
       about: what it is, by key, for the report.
@@ -32,7 +32,7 @@ class Subject:
       style: the set that the outputs should look like; None without one.
       known: a file of its statistics, in place of `style`.
       real: real pictures of the style that are not in `style`, for the scale; None without.
-      palette: pictures that the baseline takes colours from; None without.
+      palette: all pictures that the baseline takes colours from, no share; None without.
     """
 
     about: Mapping[str, str | int]
@@ -66,7 +66,7 @@ def of_run(workdir: pathlib.Path, *, which: checkpoint.Which = "best", split: st
     chosen = there[name]
 
     def untouched() -> Iterator[evaluation.Item]:
-        for name, crops in pipeline.each(chosen, cfg, "source"):
+        for name, crops in pipeline.each(chosen, cfg, "source", processes.own()):
             yield evaluation.Item(name, crops[0], crops[0], crops[1] if chosen.paired else None)
 
     def items() -> Iterator[evaluation.Item]:
@@ -77,9 +77,11 @@ def of_run(workdir: pathlib.Path, *, which: checkpoint.Which = "best", split: st
             for item, output in zip(batch, generator(np.stack(inputs)), strict=False):
                 yield item._replace(output=output)
 
-    targets = {key: functools.partial(_targets, there[key], cfg) for key in there}
-    style = None if chosen.paired else targets[name]
-    seen = None if chosen.paired or name == "train" else targets["train"]
+    def targets(key: str, share: slice) -> evaluation.Pictures:
+        return functools.partial(_targets, there[key], cfg, share)
+
+    style = None if chosen.paired else targets(name, processes.own())
+    seen = None if chosen.paired or name == "train" else targets("train", processes.own())
     about: dict[str, str | int] = {
         "run": str(workdir),
         "checkpoint": generator.step,
@@ -93,7 +95,7 @@ def of_run(workdir: pathlib.Path, *, which: checkpoint.Which = "best", split: st
         total=len(chosen.source),
         style=style,
         real=None if seen is None else functools.partial(_as_items, seen),
-        palette=seen or style,
+        palette=None if chosen.paired else targets("train", slice(None)),
     )
 
 
@@ -126,7 +128,7 @@ def of_folders(
     paired = 2 * matched > len(names)
 
     def items(*, untouched: bool = False) -> Iterator[evaluation.Item]:
-        for index, name in enumerate(names):
+        for index, name in list(enumerate(names))[processes.own()]:
             source = truth = None
             if given is not None:
                 source = _fitted(given, froms.get(name), height, width)
@@ -138,7 +140,10 @@ def of_folders(
                 continue
             yield evaluation.Item(made.name(index), output, source, truth)
 
-    style = functools.partial(_pictures, wanted, height, width) if wanted is not None else None
+    style = palette = None
+    if wanted is not None:
+        style = functools.partial(_pictures, wanted, height, width, processes.own())
+        palette = functools.partial(_pictures, wanted, height, width, slice(None))
     about: dict[str, str | int] = {"outputs": outputs, "size": f"{width}x{height}"}
     if references:
         kind = "statistics" if known else "matched by name" if paired else "a set"
@@ -153,7 +158,7 @@ def of_folders(
         total=len(made),
         style=style,
         known=pathlib.Path(references) if known and references else None,
-        palette=style,
+        palette=palette,
     )
 
 
@@ -181,16 +186,18 @@ def measure(
     if save is not None and subject.style is None:
         raise types.InputError("there are no pictures of a style whose statistics could be saved")
     about = {"network": network, "size": str(subject.about["size"])}
-    style = None if subject.known is None else statistics.load(subject.known, about)
-    evaluator = evaluation.Evaluator(network, weights)
+    known = subject.known
+    style = None if known is None else processes.together(lambda: statistics.load(known, about))
+    evaluator = processes.together(lambda: evaluation.Evaluator(network, weights))
 
     def one(title: str, items: Iterable[evaluation.Item]) -> figures.Measured:
-        with progress.Counter(f"measuring {title}") as counter:
+        with progress.Counter(f"measuring {title}", quiet=not processes.first()) as counter:
             return evaluator(items, style or subject.style, progress=lambda n: counter(n, max(subject.total, n)))
 
     found = {"outputs": one("outputs", subject.items())}
     if save is not None and subject.style is not None:
-        statistics.save(save, evaluator.statistics_of(subject.style), about)
+        wanted = evaluator.statistics_of(subject.style)
+        processes.at_first(lambda: statistics.save(save, wanted, about))
     if not with_baselines:
         return found
     if subject.untouched is not None:
@@ -202,18 +209,19 @@ def measure(
     return found
 
 
-def _targets(split: sources.Split, cfg: config.Config) -> Iterator[np.ndarray]:
-    for _, crops in pipeline.each(split, cfg, "target"):
+def _targets(split: sources.Split, cfg: config.Config, share: slice) -> Iterator[np.ndarray]:
+    for _, crops in pipeline.each(split, cfg, "target", share):
         yield crops[-1]
 
 
 def _as_items(pictures: evaluation.Pictures) -> Iterator[evaluation.Item]:
-    for index, picture in enumerate(pictures()):
+    own = processes.own()
+    for index, picture in zip(itertools.count(own.start, own.step), pictures(), strict=False):
         yield evaluation.Item(str(index), picture)
 
 
-def _pictures(of: files.Files, height: int, width: int) -> Iterator[np.ndarray]:
-    for index in range(len(of)):
+def _pictures(of: files.Files, height: int, width: int, share: slice) -> Iterator[np.ndarray]:
+    for index in range(len(of))[share]:
         picture = _fitted(of, index, height, width)
         if picture is not None:
             yield picture

@@ -121,24 +121,19 @@ def make(
       InputError: the config does not go with the target, or its compiler fails.
     """
     paired = sources.build(cfg.data, validation=cfg.validation).paired
-    known: dict[tuple[int, bool], Compiled] = {}
+    known: dict[int, Compiled] = {}
 
-    def compiled(batch_size: int, *, roughly: bool = False) -> Compiled:
-        if (batch_size, roughly) not in known:
+    def compiled(batch_size: int) -> Compiled:
+        if batch_size not in known:
             changed = dataclasses.replace(cfg, batch_size=batch_size)
-            made = _compile(changed, target, paired=paired, roughly=roughly, cache=cache, say=say)
-            known[batch_size, roughly] = made
-        return known[batch_size, roughly]
+            known[batch_size] = _compile(changed, target, paired=paired, cache=cache, say=say)
+        return known[batch_size]
 
     found = compiled(cfg.batch_size)
     usable = target.chip.memory
     largest = None
     if search and usable is not None:
-        unit = len(target.devices) * cfg.accumulate
-        if target.platform == "tpu":
-            largest = largest_by_rough(compiled, usable, unit=unit, batch_size=cfg.batch_size)
-        else:
-            largest = largest_fitting(compiled, usable, unit=unit)
+        largest = largest_fitting(compiled, usable, unit=len(target.devices) * cfg.accumulate)
     rate = target.chip.flops if cfg.compute_dtype == "bfloat16" else target.chip.flops_float32
     bandwidth = target.chip.bandwidth
     return Plan(
@@ -162,51 +157,28 @@ def make(
 def largest_fitting(compiled: Callable[[int], Compiled], usable: float, *, unit: int) -> int:
     """The largest multiple of `unit` whose step fits; 0 if none does.
 
-    Memory grows about linearly with the batch: a line through two sizes says where to look next, and every
-    compilation moves it or the bounds.
+    Memory grows about linearly with the batch. All temporaries of the smallest one are taken to grow at first; from
+    there on a line through the last two sizes says where to look, until it says that the next one would not fit.
+    What is returned was compiled.
     """
-
-    def fits(batch: int) -> bool:
-        made = compiled(batch)
-        return not made.refused and made.memory <= usable
-
-    if not fits(unit):
+    base = compiled(unit)
+    if base.refused or base.memory > usable:
         return 0
     low, high = 1, _LARGEST
-    base = compiled(unit).memory
-    guess = 2
+    held, slope, trusted = base.memory, max(float(base.temporaries), 1.0), False
     while high - low > 1:
+        guess = low + math.floor((usable - held) / slope)
+        if trusted and guess == low:
+            break
         guess = min(max(guess, low + 1), high - 1)
         made = compiled(guess * unit)
-        if fits(guess * unit):
-            low = guess
+        trusted = not made.refused and made.memory <= usable
+        slope = max((made.memory - held) / (guess - low), 1.0)
+        if trusted:
+            low, held = guess, made.memory
         else:
             high = guess
-        slope = max((made.memory - base) / (guess - 1), 1.0)
-        guess = math.floor(1 + (usable - base) / slope)
     return low * unit
-
-
-def largest_by_rough(compiled: Callable[..., Compiled], usable: float, *, unit: int, batch_size: int) -> int:
-    """The largest multiple of `unit` whose step fits, looked for among rough compilations and then made sure of.
-
-    Args:
-      compiled: the step of a batch; with `roughly` in a third of the time, the memory known to some percent.
-      usable: bytes of a device.
-      unit: of batches.
-      batch_size: where both are compared: what the rough one lacks there it is taken to lack everywhere.
-    """
-    exact, rough = compiled(batch_size), compiled(batch_size, roughly=True)
-    lacking = 0 if exact.refused or rough.refused else exact.memory - rough.memory
-
-    def likely(batch: int) -> Compiled:
-        made = compiled(batch, roughly=True)
-        return made if made.refused else dataclasses.replace(made, program=made.program + lacking)
-
-    largest = largest_fitting(likely, usable, unit=unit)
-    while largest and (compiled(largest).refused or compiled(largest).memory > usable):
-        largest -= unit
-    return largest
 
 
 def _compile(
@@ -214,7 +186,6 @@ def _compile(
     target: hardware.Target,
     *,
     paired: bool,
-    roughly: bool,
     cache: pathlib.Path | None,
     say: Callable[[str], None],
 ) -> Compiled:
@@ -229,14 +200,13 @@ def _compile(
     path = None
     if cache is not None:
         versions = [importlib.metadata.version("jaxlib"), _version("libtpu"), _version("jax-cuda12-plugin")]
-        known = "\n".join([gqst.__version__, target.name, target.kind, str(roughly), *versions, lowered.as_text()])
+        known = "\n".join([gqst.__version__, target.name, target.kind, *versions, lowered.as_text()])
         path = cache / f"{hashlib.sha256(known.encode()).hexdigest()}.json"
         if path.is_file():
             return Compiled(**json.loads(path.read_text(encoding="utf-8")))
-    how = " roughly" if roughly else ""
-    say(f"compiling the step{how} for {target.name} with batch_size={cfg.batch_size}")
+    say(f"compiling the step for {target.name} with batch_size={cfg.batch_size}")
     started = time.monotonic()
-    made = _finish(cfg, recipe, target, lowered, roughly=roughly)
+    made = _finish(cfg, recipe, target, lowered)
     say(f"compiled in {time.monotonic() - started:.0f} s: {made.memory / 2**30:.2f} GiB a device")
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -253,14 +223,10 @@ def _lower(cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target) 
     return traced.lower(lowering_platforms=(target.platform,))
 
 
-def _finish(
-    cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target, lowered: Any, *, roughly: bool
-) -> Compiled:
+def _finish(cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target, lowered: Any) -> Compiled:
     options: dict[str, Any] | None = placement.compile_options(1, target.devices)
     if target.platform == "cuda":
         options = {"xla_gpu_autotune_level": 0}  # there is nothing here to time alternatives on
-    elif roughly:
-        options = {"exec_time_optimization_effort": -1.0}
     try:
         made = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:

@@ -2,17 +2,20 @@
 
 import contextlib
 import dataclasses
+import io
+import itertools
 import json
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, TypeVar, cast
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import Float
 
 from gqst import types
 
@@ -109,14 +112,50 @@ def told(value: Any) -> Any:
 
 def gathered(value: Any) -> list[Any]:
     """The JSON-able values of all processes, in their order, on every one."""
+    return [json.loads(part) for part in _gathered(json.dumps(value).encode())] if several() else [value]
+
+
+def own() -> slice:
+    """The share of this process in things that all have in one order: every n-th."""
+    return slice(jax.process_index(), None, jax.process_count())
+
+
+def in_step(batches: Iterator[list[_T]]) -> Iterator[list[_T]]:
+    """The batches of this process, and empty ones while others still have some."""
+    while any(gathered(len(batch := next(batches, [])))):
+        yield batch
+
+
+def in_order(values: Sequence[Any]) -> list[Any]:
+    """The JSON-able values of all processes' shares, in the order of the whole."""
+    return _woven(gathered(list(values)))
+
+
+def rows_in_order(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "m d"]:
+    """The rows of all processes' shares, in the order of the whole; of one without any, d does not count."""
     if not several():
-        return [value]
-    data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        return rows
+    file = io.BytesIO()
+    np.save(file, rows, allow_pickle=False)
+    parts = [np.load(io.BytesIO(part), allow_pickle=False) for part in _gathered(file.getvalue())]
+    return np.stack(_woven(parts))
+
+
+def _woven(parts: Sequence[Sequence[Any]]) -> list[Any]:
+    """The first of each, the second of each and so on, as far as they go."""
+    missing = object()
+    turns = itertools.zip_longest(*parts, fillvalue=missing)
+    return [value for turn in turns for value in turn if value is not missing]
+
+
+def _gathered(sent: bytes) -> list[bytes]:
+    """What each process sends, on every one."""
+    data = np.frombuffer(sent, np.uint8)
     sizes = np.ravel(multihost_utils.process_allgather(np.asarray(data.size)))
     padded = np.zeros(int(sizes.max()), np.uint8)
     padded[: data.size] = data
     rows = np.reshape(multihost_utils.process_allgather(padded), (len(sizes), -1))
-    return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes, strict=True)]
+    return [bytes(row[:size]) for row, size in zip(rows, sizes, strict=True)]
 
 
 def together(compute: Callable[[], _T]) -> _T:

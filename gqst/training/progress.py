@@ -101,9 +101,10 @@ def _clock(seconds: float) -> str:
 class Counter:
     """A bar for things that are counted, called with how many are done and how many there are."""
 
-    def __init__(self, what: str):
-        """A bar titled `what`; it shows on terminals and in notebooks only."""
+    def __init__(self, what: str, *, quiet: bool = False):
+        """A bar titled `what`; it shows on terminals and in notebooks only, and nowhere if `quiet`."""
         self._what = what
+        self._quiet = quiet
         self._bar: tqdm.tqdm | None = None
 
     def __enter__(self) -> "Counter":
@@ -113,7 +114,7 @@ class Counter:
     def __call__(self, done: int, total: int) -> None:
         """Shows the count."""
         if self._bar is None:
-            live = sys.stderr.isatty() or _in_notebook()
+            live = not self._quiet and (sys.stderr.isatty() or _in_notebook())
             self._bar = tqdm.tqdm(total=total, desc=self._what, disable=not live, leave=False)
         self._bar.update(done - self._bar.n)
 

@@ -47,6 +47,7 @@ def test_the_largest_batch(fixed, each, unit, expected, refuses):
     usable = 15.75 * GIB
     compiled, asked = _memory(fixed * GIB, each * GIB, limit=usable if refuses else 1e15)
     assert planning.largest_fitting(compiled, usable, unit=unit) == expected
+    # The smallest, two that tell how memory grows, and what it comes to.
     assert len(set(asked)) <= 4
 
 
@@ -58,23 +59,6 @@ def test_the_largest_batch_where_memory_jumps():
         return planning.Compiled(temporaries=round(GIB * (1 + 0.1 * batch + 2 * (batch > 20))))
 
     assert planning.largest_fitting(compiled, usable, unit=1) == 70
-
-
-@pytest.mark.parametrize(("fixed", "each", "exact"), [(2.0, 0.0, 2), (0.0, 0.04, 5)])
-def test_the_largest_batch_by_rough_compilations(fixed, each, exact):
-    """`fixed` and `each` are the GiB that rough compilations lack, and `exact` how many others are made."""
-    asked: set[int] = set()
-
-    def compiled(batch: int, *, roughly: bool = False) -> planning.Compiled:
-        needed = 3.0 + 0.5 * batch
-        if roughly:
-            needed -= fixed + each * batch
-        else:
-            asked.add(batch)
-        return planning.Compiled(temporaries=round(needed * GIB))
-
-    assert planning.largest_by_rough(compiled, 17.4 * GIB, unit=1, batch_size=1) == 28
-    assert len(asked) == exact
 
 
 def test_a_plan_for_this_machine(tmp_path, capsys, monkeypatch):
