@@ -2,7 +2,7 @@
 
 XLA's convolutions reach a CPU's speed but in some shapes: with few channels on one side of a large kernel, as in the
 stem and the output of a generator; in the gradients of inputs, where they multiply the border's zeros; and in the
-gradients of kernels of stride 2. There these have other forms on CPU, made of other convolutions; all else, and every
+gradients of stride 2. There these have other forms on CPU, made of other convolutions; all else, and every
 other platform, has XLA's own. The platform is known when lowering, so ahead-of-time compilation gets the form of its
 target.
 """
@@ -19,6 +19,8 @@ from jaxtyping import Array, Float
 
 # A kernel is narrow with this many times fewer channels on one side than on the other.
 _NARROW = 8
+# So many taps of one pixel are cheaper to lay side by side than to convolve with.
+_FEW = 32
 
 
 def conv2d(
@@ -212,6 +214,8 @@ def _cpu_product(stride: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _cpu_input_gradient(stride: int, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
     kh, kw, c, d = kernel.shape
     h = g.shape[1]
+    if stride > 1 and min(kh, kw) > 1:
+        return _strided_input_gradient(sides, g, kernel)
     if stride > 1 or d * _NARROW <= c or h < kh:
         return _lax_input_gradient(stride, sides, g, kernel)
     # Row by row again: no row of zeros around g is multiplied.
@@ -230,12 +234,35 @@ def _cpu_input_gradient(stride: int, sides: tuple[int, int], g: jax.Array, kerne
     return jnp.concatenate([between(*pair) for pair in itertools.pairwise(edges)], 1)
 
 
+def _strided_input_gradient(sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The gradients of even and of odd rows and columns, each from the taps that meet it: four of stride 1."""
+    kh, kw, c, d = kernel.shape
+    h, w = g.shape[1:3]
+    rows, columns = (-(-side // 2) for side in sides)
+
+    def product(taps: jax.Array) -> jax.Array:
+        i, j = taps.shape[:2]
+        around = _pad(_pad(g, 1, i - 1, rows - h), 2, j - 1, columns - w)
+        return _lax_product(1, around, taps[::-1, ::-1].swapaxes(2, 3))
+
+    if kh % 2 or kw % 2:
+        parts = [[product(kernel[p::2, q::2]) for q in (0, 1)] for p in (0, 1)]
+        phases = jnp.stack([jnp.stack(part, 3) for part in parts], 2)
+    else:  # as many taps for each: one product for all four
+        taps = kernel.reshape(kh // 2, 2, kw // 2, 2, c, d).transpose(0, 2, 1, 3, 4, 5)
+        phases = product(taps.reshape(kh // 2, kw // 2, 4 * c, d)).reshape(-1, rows, columns, 2, 2, c)
+        phases = phases.swapaxes(2, 3)
+    return phases.reshape(-1, 2 * rows, 2 * columns, c)[:, : sides[0], : sides[1]]
+
+
 def _cpu_kernel_gradient(stride: int, size: tuple[int, int], x: jax.Array, g: jax.Array) -> jax.Array:
     if stride == 1:
         if g.shape[-1] * _NARROW > x.shape[-1]:
             return _lax_kernel_gradient(1, size, x, g)
         # The wide side as outputs.
         around = _pad(_pad(g, 1, size[0] - 1, size[0] - 1), 2, size[1] - 1, size[1] - 1)
+        if size[0] * size[1] * g.shape[-1] <= _FEW:
+            return _shifted_products(size, x, around)
         return _lax_kernel_gradient(1, size, around, x)[::-1, ::-1].swapaxes(2, 3)
     # The taps of even and of odd rows and columns see every other pixel: four kernels of stride 1.
     (kh, kw), (h, w) = size, g.shape[1:3]
@@ -247,6 +274,17 @@ def _cpu_kernel_gradient(stride: int, size: tuple[int, int], x: jax.Array, g: ja
         apart = [(i, kh - i - 2 * rows + 1, 1), (j, kw - j - 2 * columns + 1, 1), (0, 0, 0), (0, 0, 0)]
         parts.append(lax.pad(part, jnp.zeros((), part.dtype), apart))
     return sum(parts[1:], parts[0])
+
+
+def _shifted_products(size: tuple[int, int], x: jax.Array, around: jax.Array) -> jax.Array:
+    """The gradient of a narrow kernel from the padded gradient of its outputs, shifted to each tap: one product."""
+    (kh, kw), (h, w), d = size, x.shape[1:3], around.shape[-1]
+    taps = [
+        around[:, kh - 1 - i : kh - 1 - i + h, kw - 1 - j : kw - 1 - j + w, k]
+        for i, j, k in itertools.product(range(kh), range(kw), range(d))
+    ]
+    products = jnp.stack(taps, -1).reshape(-1, kh * kw * d).T @ x.reshape(-1, x.shape[-1])
+    return products.reshape(kh, kw, d, -1).swapaxes(2, 3)
 
 
 def _pad(x: jax.Array, axis: int, low: int, high: int) -> jax.Array:

@@ -3,9 +3,11 @@
     python tests/bench/bench_step.py --sizes 64 128 --batches 1 4 --filters 64 --blocks 6 --repeats 15
 
 Each side lives in its own process, idle while the other works, with as many threads as the process
-may use cores (`taskset -c 0` gives the one-thread comparison). Needs torch, which gqst itself does
-not. Other work on the machine falls on PyTorch harder than on JAX, because OpenMP waits at barriers:
-believe only runs on a quiet machine.
+may use cores (`taskset -c 0` gives the one-thread comparison). The threads of PyTorch and of ONNX Runtime
+spin for a while after their work: each turn waits until those of the one before sleep, and begins with a
+call that is not timed, which finds caches and freed memory as another side left them. Needs torch, which gqst
+itself does not. Other work on the machine falls on PyTorch harder than on JAX, because OpenMP waits at
+barriers: believe only runs on a quiet machine.
 """
 
 import argparse
@@ -18,6 +20,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+
+_REST = 0.3
 
 sys.path[:0] = [str(pathlib.Path(__file__).parents[2]), str(pathlib.Path(__file__).parent)]
 
@@ -62,24 +66,25 @@ def threads() -> int:
 
 
 def work(make: Callable, arguments: tuple, pipe) -> None:
-    """Builds a step, then makes one on each request and sends back seconds of wall clock and of CPU."""
+    """Builds a step, then makes two on each request and sends back seconds of wall clock and of CPU of the second."""
     start = time.perf_counter()
     run = make(*arguments)
     pipe.send(time.perf_counter() - start)
     while pipe.recv():
+        run()
         wall, cpu = time.perf_counter(), time.process_time()
         run()
         pipe.send((time.perf_counter() - wall, time.process_time() - cpu))
 
 
-def bench(sides: dict[str, Callable], arguments: tuple, repeats: int, warmup: int = 2) -> str:
+def bench(sides: dict[str, Callable], arguments: tuple, repeats: int, warmup: int = 1) -> str:
     """Returns a line with the medians of all sides and the ratio of the first to each other one, with quartiles.
 
     Args:
       sides: by name, a function of the arguments that makes the function to be timed.
       arguments: of all of them.
-      repeats: timed calls of each side, in turns.
-      warmup: calls before these.
+      repeats: turns of each side, with one timed call each.
+      warmup: turns before these.
     """
     spawn = multiprocessing.get_context("spawn")
     pipes, build = {}, {}
@@ -90,6 +95,7 @@ def bench(sides: dict[str, Callable], arguments: tuple, repeats: int, warmup: in
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(warmup + repeats):
         for name, pipe in pipes.items():
+            time.sleep(_REST)
             pipe.send(True)
             times[name].append(pipe.recv())
     for pipe in pipes.values():
