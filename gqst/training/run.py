@@ -160,7 +160,7 @@ class Run:
         # Of one process, so that all decide alike.
         metrics, standing, raised = _told(found)
         metrics |= self._time(started, bar)
-        path = self.out.samples(done, writer.grid(found.columns))
+        path = self.out.samples(done, found.columns)
         raised += alarms.of_training(self.since_round.take())
         # Before the first step there is nothing to tell, but a start from the pictures themselves can be gone back to.
         for alarm in raised if done else ():

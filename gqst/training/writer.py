@@ -62,9 +62,9 @@ class Writer:
                 self._events.add_scalar(f"target/{said['metric']}/{name}", said[name], step)
             self._events.add_scalar(f"multiplier/{said['label']}", said["new"], step)
 
-    def samples(self, step: int, picture: UInt8[np.ndarray, "h w 3"]) -> pathlib.Path:
-        """Writes a sample grid as `samples/<step>.png` and as an event; the file's path."""
-        path = self._path(step)
+    def samples(self, step: int, columns: Mapping[str, Float[np.ndarray, "n h w 3"]]) -> pathlib.Path:
+        """Writes the `grid` of these as `samples/<step>.png` and as an event; the file's path."""
+        path, picture = self._path(step), grid(columns)
         write_png(path, picture)
         self._events.add_image("samples", picture, step, dataformats="HWC")
         return path
@@ -94,7 +94,7 @@ class Mute(Writer):
         """Counts."""
         self.decisions += 1
 
-    def samples(self, step: int, picture: UInt8[np.ndarray, "h w 3"]) -> pathlib.Path:
+    def samples(self, step: int, columns: Mapping[str, Float[np.ndarray, "n h w 3"]]) -> pathlib.Path:
         """The path that the first process writes to."""
         return self._path(step)
 

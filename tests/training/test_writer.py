@@ -63,13 +63,13 @@ def test_lines_that_are_none_are_dropped(tmp_path, junk):
 
 def test_samples_are_a_file_and_an_event(tmp_path):
     out = writer.Writer(tmp_path, step=0)
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    path = out.samples(7, picture)
+    columns = {"fake": np.random.default_rng(0).random((1, 130, 140, 3), np.float32)}
+    path = out.samples(7, columns)
     out.close()
     assert path == tmp_path / "samples" / "0000007.png"
-    np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), writer.grid(columns))
     (shown,) = [v.image for e in _events(tmp_path) for v in e.summary.value if v.tag == "samples"]
-    assert (shown.height, shown.width) == (20, 30)
+    assert (shown.height, shown.width) == (22 + 134, 4 + 144)
 
 
 def test_grid_layout():
