@@ -96,7 +96,7 @@ def test_two_measure_what_one_does(environment, tmp_path):
     loop.train(conftest.small("quickstart", *train), tmp_path / "run", devices=1, quiet=True)
     demo = conftest.ROOT / "gqst/data/demo"
     style = ["--references", str(demo / "ukiyoe/train"), "--sources", str(demo / "photos/test")]
-    folders = ["--outputs", str(demo / "photos/test"), *style, "--size", "48"]
+    folders = ["--outputs", str(demo / "photos/test"), *style, "--size", "32"]
     for name, subject in (("run", ["--workdir", str(tmp_path / "run")]), ("folders", folders)):
         kept = [str(tmp_path / f"{name}.{ending}") for ending in ("json", "npz")]
         flags = [*subject, "--json", kept[0], "--save-statistics", kept[1]]

@@ -61,6 +61,15 @@ def test_the_largest_batch_where_memory_jumps():
     assert planning.largest_fitting(compiled, usable, unit=1) == 70
 
 
+def test_the_largest_batch_where_memory_grows_less_and_less():
+    """The line says one more each time, and each time that is tried."""
+
+    def compiled(batch: int) -> planning.Compiled:
+        return planning.Compiled(temporaries=round(GIB * (batch if batch < 10 else 10 + 0.5 * (batch - 10))))
+
+    assert planning.largest_fitting(compiled, 12.4 * GIB, unit=1) == 14
+
+
 def test_a_plan_for_this_machine(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     arguments = ["--config", "cyclegan", "--set", *SMALL, "--target", "cpu", "--no-search"]
