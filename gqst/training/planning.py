@@ -157,9 +157,9 @@ def make(
 def largest_fitting(compiled: Callable[[int], Compiled], usable: float, *, unit: int) -> int:
     """The largest multiple of `unit` whose step fits; 0 if none does.
 
-    Memory grows about linearly with the batch. All temporaries of the smallest one are taken to grow at first; from
-    there on a line through the last two sizes says where to look, until it says that the next one would not fit.
-    What is returned was compiled.
+    Memory grows about linearly with the batch, until a TPU's compiler begins to save it. All temporaries of the
+    smallest one are taken to grow at first; from there on a line through the last two sizes says where to look, until
+    it says that the next one would not fit. What is returned was compiled.
     """
     base = compiled(unit)
     if base.refused or base.memory > usable:
@@ -173,7 +173,9 @@ def largest_fitting(compiled: Callable[[int], Compiled], usable: float, *, unit:
         guess = min(max(guess, low + 1), high - 1)
         made = compiled(guess * unit)
         trusted = not made.refused and made.memory <= usable
-        slope = max((made.memory - held) / (guess - low), 1.0)
+        # Where the compiler saves memory, a larger step may take less: then a quarter of the growth so far.
+        growth = (made.memory - base.memory) / (guess - 1)
+        slope = max((made.memory - held) / (guess - low), growth / 4, 1.0)
         if trusted:
             low, held = guess, made.memory
         else:
@@ -230,10 +232,10 @@ def _finish(cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target,
     try:
         made = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
-        asked = re.search(r"Used ([\d.]+)([KMGT]) of", str(error))
-        if "RESOURCE_EXHAUSTED" not in str(error) or asked is None:
+        needed = _refused(str(error))
+        if needed is None:
             raise types.InputError(f"{target.name}: the compiler says: {str(error).splitlines()[0][:300]}") from error
-        return Compiled(refused=round(float(asked.group(1)) * _UNITS[asked.group(2)]))
+        return Compiled(refused=needed)
     memory = made.memory_analysis()
     cost = made.cost_analysis() or {}
     # A loop over the parts of a batch is counted once by compilers.
@@ -245,6 +247,14 @@ def _finish(cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target,
         flops=flops if flops > 0.0 else _flops(cfg, recipe) / len(target.devices),
         traffic=traffic.of(made.as_text()),
     )
+
+
+def _refused(said: str) -> int | None:
+    """The bytes that a program would take, by the compiler's word that it does not fit; None for other words."""
+    needed = re.search(r"(?:Used |temporaries \()([\d.]+)([KMGT])", said)
+    if "RESOURCE_EXHAUSTED" not in said or needed is None:
+        return None
+    return round(float(needed.group(1)) * _UNITS[needed.group(2)])
 
 
 def _flops(cfg: config.Config, recipe: recipes.Recipe) -> float:

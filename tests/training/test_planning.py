@@ -70,6 +70,39 @@ def test_the_largest_batch_where_memory_grows_less_and_less():
     assert planning.largest_fitting(compiled, 12.4 * GIB, unit=1) == 14
 
 
+@pytest.mark.parametrize("limit", [15, 16, 23])
+def test_the_largest_batch_where_the_compiler_saves_memory(limit):
+    """As a TPU's does: near its memory it takes no more for a larger batch, until it cannot."""
+    asked: list[int] = []
+
+    def compiled(batch: int) -> planning.Compiled:
+        asked.append(batch)
+        linear = round(GIB * (1.6 + 1.4 * batch))
+        if batch > limit:
+            return planning.Compiled(refused=linear)
+        return planning.Compiled(temporaries=min(linear, round(14.5 * GIB)))
+
+    assert planning.largest_fitting(compiled, 15.75 * GIB, unit=1) == limit
+    assert max(asked) <= 2 * limit
+
+
+@pytest.mark.parametrize(
+    ("said", "bytes_needed"),
+    [
+        ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm.", 20.5 * GIB),
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (2.00T) "
+            "exceeds available HBM (15.75G).",
+            2048 * GIB,
+        ),
+        ("RESOURCE_EXHAUSTED: no more threads", None),
+        ("INTERNAL: Used 20.50G of patience", None),
+    ],
+)
+def test_what_a_compiler_that_refuses_says(said, bytes_needed):
+    assert planning._refused(said) == bytes_needed
+
+
 def test_a_plan_for_this_machine(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     arguments = ["--config", "cyclegan", "--set", *SMALL, "--target", "cpu", "--no-search"]
