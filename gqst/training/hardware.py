@@ -177,12 +177,13 @@ def find(name: str) -> Target:
 
 def _tpu(kind: str, shape: str) -> list[Any]:
     _need("libtpu", "plan", "TPUs")
-    # Without these libtpu asks a metadata server which TPU it is on.
+    # Without these libtpu asks a metadata server which TPU it is on, and wants to be the only one: it only compiles here.
     for key, value in (
         ("TPU_SKIP_MDS_QUERY", "1"),
         ("TPU_WORKER_HOSTNAMES", "localhost"),
         ("TPU_ACCELERATOR_TYPE", "v5litepod-4"),
         ("TPU_MIN_LOG_LEVEL", "3"),
+        ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"),
     ):
         os.environ.setdefault(key, value)
     # Less than a host's four chips have to be said to be a host of their own.
