@@ -177,7 +177,8 @@ def find(name: str) -> Target:
 
 def _tpu(kind: str, shape: str) -> list[Any]:
     _need("libtpu", "plan", "TPUs")
-    # Without these libtpu asks a metadata server which TPU it is on, and wants to be the only one: it only compiles here.
+    # Without these libtpu asks a metadata server which TPU it is on, and lets no other process of it run; here it only
+    # compiles.
     for key, value in (
         ("TPU_SKIP_MDS_QUERY", "1"),
         ("TPU_WORKER_HOSTNAMES", "localhost"),
