@@ -88,8 +88,7 @@ class Evaluator:
         against: dict[str, str] = {}
         for batch in processes.in_step(_batched(items, self._rows)):
             found, compared = self._one_batch(batch)
-            for kinds in processes.gathered(compared):
-                against |= kinds
+            against |= compared
             single = [{name: float(column[i]) for name, column in found.items()} for i in range(len(batch))]
             values |= processes.in_order([(item.name, each) for item, each in zip(batch, single, strict=True)])
             if style is not None:
@@ -97,6 +96,9 @@ class Evaluator:
             progress(len(values))
         if not values:
             raise types.InputError("there are no pictures to measure")
+        # A process without a share has compared nothing itself.
+        for kinds in processes.gathered(against):
+            against |= kinds
         columns = {name: np.asarray([v[name] for v in values.values()]) for name in against}
         means = {name: float(np.mean(column)) for name, column in columns.items()}
         intervals = {name: _bootstrap(column) for name, column in columns.items()}
