@@ -8,7 +8,7 @@ _BITS = {"pred": 8, "bf16": 16}
 _ARRAY = re.compile(r"([a-z][a-z0-9]*)\[([\d,]*)\](\{[^}]*\})?")
 _NAME = re.compile(r"%([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
-_CALLED = re.compile(r"(?:calls|to_apply|body|called_computations=\{|branch_computations=\{)=?%?([\w.\-]+)")
+_CALLED = re.compile(r"(?:calls|to_apply|body|(?:called|branch|true|false)_computations?)=(\{[^}]*\}|%[\w.\-]+)")
 # What is on the chip itself, as TPUs' vector memory, costs nothing.
 _ON_CHIP = re.compile(r"S\([1-9]\d*\)")
 _FREE = frozenset({"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id"})
@@ -17,6 +17,8 @@ _CALLS = frozenset({"call", "while", "conditional", "async-start"})
 
 def of(text: str) -> float:
     """The bytes that one run of a program reads and writes: operands and results of each of its kernels.
+
+    Of the branches of a conditional the one that moves most counts.
 
     Args:
       text: optimised HLO, as `Compiled.as_text()` gives it.
@@ -41,8 +43,9 @@ def of(text: str) -> float:
             return 0.0
         if opcode in _CALLS:
             trips = _TRIPS.search(rest)
-            called = [c for c in _CALLED.findall(rest) if c in bodies]
-            return (int(trips.group(1)) if trips else 1) * math.fsum(map(cost, called))
+            called = [cost(c) for some in _CALLED.findall(rest) for c in _NAME.findall(some) if c in bodies]
+            once = max(called, default=0.0) if opcode == "conditional" else math.fsum(called)
+            return (int(trips.group(1)) if trips else 1) * once
         if opcode.endswith("-start"):
             return result
         operands = _NAME.findall(_arguments(rest))

@@ -29,6 +29,15 @@ def test_a_loop_counts_as_often_as_it_runs():
     assert 7 * once <= looped <= 8 * once + 1000
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_a_conditional_the_dearer_branch_counts(turned):
+    branches = (lambda x: jnp.zeros_like(x), lambda x: jnp.sin(x))  # writes; reads and writes
+    flag = jax.ShapeDtypeStruct((), jnp.bool)
+    moved = _of(lambda which, x: jax.lax.cond(which, *branches[:: -1 if turned else 1], x), flag, X)
+    once = 4 * 256 * 128
+    assert 2 * once <= moved <= 2 * once + 100
+
+
 def test_bfloat16_is_half_of_it():
     half = jax.ShapeDtypeStruct(X.shape, jnp.bfloat16)
     assert _of(lambda x: x + x, half) == 2 * 2 * 256 * 128
