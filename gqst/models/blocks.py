@@ -53,7 +53,7 @@ class Conv(nn.Module, kw_only=True):
         pad = (self.size - 1) // 2 if self.pad is None else self.pad
         x = pad_border(x.astype(self.dtype), pad, self.padding)
         x = convolutions.conv2d(x, kernel.astype(self.dtype), stride=self.stride)
-        return x + _bias(bias, self)
+        return x + _bias(bias, self, x.shape)
 
 
 class UpConv(nn.Module, kw_only=True):
@@ -79,12 +79,13 @@ class UpConv(nn.Module, kw_only=True):
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x = convolutions.upsample_conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
-        return x + _bias(bias, self)
+        return x + _bias(bias, self, x.shape)
 
 
-def _bias(bias: jax.Array, conv: Conv | UpConv) -> jax.Array:
+def _bias(bias: jax.Array, conv: Conv | UpConv, shape: tuple[int, ...]) -> jax.Array:
     held = jax.lax.stop_gradient(bias) if conv.before_norm in ("instance", "batch") else bias
-    return held.astype(conv.dtype)[None, None, None]
+    # Spread before it is narrowed: the gradient then sums over the pixels in float32. In bfloat16 256 + 1 is 256.
+    return jnp.broadcast_to(held, shape).astype(conv.dtype)
 
 
 class Normalize(nn.Module, kw_only=True):

@@ -63,6 +63,15 @@ def test_kernels_start_small(pictures):
     assert abs(kernel.std() - 0.02) < 1e-3 and abs(kernel.mean()) < 1e-3
 
 
+@pytest.mark.parametrize("kind, times", [(blocks.Conv, 1), (blocks.UpConv, 4)])
+def test_a_bias_in_bfloat16_gets_the_gradient_of_all_pixels(kind, times):
+    """A sum in bfloat16 would stay at 256: the next number there is 258."""
+    x = jnp.ones((1, 64, 64, 1))
+    module = kind(features=1, dtype=jnp.bfloat16)
+    gradient = jax.jit(jax.grad(lambda params: jnp.sum(module.apply({"params": params}, x).astype(jnp.float32))))
+    assert float(gradient(_init(module, x))["bias"][0]) == times * 64 * 64
+
+
 def test_instance_norm(pictures):
     x = 3.0 * pictures + 1.0
     wide = x.astype(np.float64)
