@@ -157,29 +157,33 @@ def make(
 def largest_fitting(compiled: Callable[[int], Compiled], usable: float, *, unit: int) -> int:
     """The largest multiple of `unit` whose step fits; 0 if none does.
 
-    Memory grows about linearly with the batch, until a TPU's compiler begins to save it. All temporaries of the
-    smallest one are taken to grow at first; from there on a line through the last two sizes says where to look, until
-    it says that the next one would not fit. What is returned was compiled.
+    Both it and the next one, which does not fit, were compiled. Memory grows about linearly with the batch, until a
+    TPU's compiler begins to save it. All temporaries of the smallest one are taken to grow at first; from there on a
+    line through the last two sizes says where to look. Where it says that nothing more fits, larger and larger steps
+    beyond find out. What a compiler says of a size that it refuses is no point of the line: then the middle is next.
     """
+
+    def fits(made: Compiled) -> bool:
+        return not made.refused and made.memory <= usable
+
     base = compiled(unit)
-    if base.refused or base.memory > usable:
+    if not fits(base):
         return 0
     low, high = 1, _LARGEST
-    held, slope, trusted = base.memory, max(float(base.temporaries), 1.0), False
+    held, slope = base.memory, max(float(base.temporaries), 1.0)
+    beyond, halve, missed = 1, False, False
     while high - low > 1:
-        guess = low + math.floor((usable - held) / slope)
-        if trusted and guess == low:
-            break
-        guess = min(max(guess, low + 1), high - 1)
+        guess = low + max(math.floor((usable - held) / slope), beyond)
+        guess = (low + high) // 2 if halve else min(guess, high - 1)
         made = compiled(guess * unit)
-        trusted = not made.refused and made.memory <= usable
         # Where the compiler saves memory, a larger step may take less: then a quarter of the growth so far.
         growth = (made.memory - base.memory) / (guess - 1)
         slope = max((made.memory - held) / (guess - low), growth / 4, 1.0)
-        if trusted:
-            low, held = guess, made.memory
+        if fits(made):
+            beyond = 2 * beyond if guess == low + beyond else 1
+            low, held, missed = guess, made.memory, False
         else:
-            high = guess
+            high, beyond, halve, missed = guess, 1, halve or missed or bool(made.refused), True
     return low * unit
 
 
