@@ -49,6 +49,10 @@ class Compiled:
         """In all."""
         return self.refused or self.state + self.temporaries + self.program
 
+    def fits(self, usable: float) -> bool:
+        """Whether so many bytes of a device's memory are enough."""
+        return not self.refused and self.memory <= usable
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -81,7 +85,7 @@ class Plan:
     @property
     def fits(self) -> bool | None:
         """Whether there is memory enough; None if that is not known."""
-        return None if self.usable is None else not self.compiled.refused and self.compiled.memory <= self.usable
+        return None if self.usable is None else self.compiled.fits(self.usable)
 
     @property
     def seconds(self) -> float | None:
@@ -162,12 +166,8 @@ def largest_fitting(compiled: Callable[[int], Compiled], usable: float, *, unit:
     line through the last two sizes says where to look. Where it says that nothing more fits, larger and larger steps
     beyond find out. What a compiler says of a size that it refuses is no point of the line: then the middle is next.
     """
-
-    def fits(made: Compiled) -> bool:
-        return not made.refused and made.memory <= usable
-
     base = compiled(unit)
-    if not fits(base):
+    if not base.fits(usable):
         return 0
     low, high = 1, _LARGEST
     held, slope = base.memory, max(float(base.temporaries), 1.0)
@@ -179,7 +179,7 @@ def largest_fitting(compiled: Callable[[int], Compiled], usable: float, *, unit:
         # Where the compiler saves memory, a larger step may take less: then a quarter of the growth so far.
         growth = (made.memory - base.memory) / (guess - 1)
         slope = max((made.memory - held) / (guess - low), growth / 4, 1.0)
-        if fits(made):
+        if made.fits(usable):
             beyond = 2 * beyond if guess == low + beyond else 1
             low, held, missed = guess, made.memory, False
         else:
