@@ -177,7 +177,7 @@ class Config:
       control: how the weights follow the targets.
       stop_after: rounds without a smaller style distance or shortfall after which the run ends; None never.
       rollbacks: how often a run may go back to its last good checkpoint, with half the learning rate, because
-        of a loss that is not finite, inverted light or collapsed fakes, before it ends.
+        of a loss that is not finite, inverted light, collapsed fakes or a dead generator, before it ends.
       generator_optimizer, discriminator_optimizer: one optax optimiser for each network.
       ema_decay: of the running average of the generator's parameters that evaluation and stylising use.
       pool_size: past fakes that the discriminator is shown at random; 0 has no pool.

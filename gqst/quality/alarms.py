@@ -7,13 +7,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-Kind = Literal["inversion", "collapse", "does_nothing", "discriminator_wins", "not_finite"]
+Kind = Literal["inversion", "collapse", "dead", "does_nothing", "discriminator_wins", "not_finite"]
 
-ROLL_BACK: frozenset[Kind] = frozenset({"inversion", "collapse", "not_finite"})
+ROLL_BACK: frozenset[Kind] = frozenset({"inversion", "collapse", "dead", "not_finite"})
 """Alarms after which a run goes back to its last good checkpoint with half the learning rate; others only warn."""
 
 INVERTED = -0.2
 COLLAPSED = 0.1
+DEAD = 0.5
 UNCHANGED = 0.01
 WON = 0.02
 _THUMBNAIL = 8
@@ -57,13 +58,24 @@ def of_pictures(
     return made
 
 
-def of_training(metrics: Mapping[str, float]) -> list[Alarm]:
-    """The alarms that the mean training metrics since the last round give."""
-    return [
-        Alarm("discriminator_wins", f"the generator learns nothing from the game: {name} is {value:.4f}")
-        for name, value in metrics.items()
-        if name.startswith("loss/adversarial") and name.endswith("_discriminator") and 0.0 <= value < WON
-    ]
+def of_training(metrics: Mapping[str, float], last: Mapping[str, float]) -> list[Alarm]:
+    """The alarms that training metrics give.
+
+    Args:
+      metrics: their means since the last round.
+      last: those of the last step. Where most kernels have no gradient, and something has one, a layer of ReLUs is
+        off for every pixel of every picture: all before it is lost for good, and often only biases learn behind it.
+    """
+    made = []
+    share = last.get("without_gradient/generator", 0.0)
+    if share > DEAD and last["gradient_norm/generator"] > 0.0:
+        why = "a layer of ReLUs is off for every pixel, and stays so"
+        made.append(Alarm("dead", f"{share:.0%} of the generator's kernels get no gradient: {why}"))
+    for name, value in metrics.items():
+        if name.startswith("loss/adversarial") and name.endswith("_discriminator") and 0.0 <= value < WON:
+            what = f"the generator learns nothing from the game: {name} is {value:.4f}"
+            made.append(Alarm("discriminator_wins", what))
+    return made
 
 
 def luma_correlation(one: Float[np.ndarray, "n h w 3"], other: Float[np.ndarray, "n h w 3"]) -> float:

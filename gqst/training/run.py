@@ -67,6 +67,7 @@ class Run:
         self.pending: tuple[int, types.Metrics] | None = None
         self.logged = Mean()
         self.since_round = Mean()
+        self.last: dict[str, float] = {}
         self.round_ended: float | None = None
         self.told_share = False
         self.round = round.Round(
@@ -151,6 +152,7 @@ class Run:
             raise SetbackError(alarms.Alarm("not_finite", what), step)
         self.logged.add(values)
         self.since_round.add(values)
+        self.last = values
 
     def _round(self, now: state.TrainState, done: int, bar: progress.Progress) -> tuple[state.TrainState, bool]:
         """Runs a round: the state with the weights that follow from it, and whether it is worth keeping."""
@@ -161,7 +163,9 @@ class Run:
         metrics, standing, raised = _told(found)
         metrics |= self._time(started, bar)
         path = self.out.samples(done, found.columns)
-        raised += alarms.of_training(self.since_round.take())
+        # The first call's gradient is the start's, where a last layer of zeros lets none through.
+        last = self.last if done > self.cfg.steps_per_dispatch else {}
+        raised += alarms.of_training(self.since_round.take(), last)
         # Before the first step there is nothing to tell, but a start from the pictures themselves can be gone back to.
         for alarm in raised if done else ():
             bar.say(f"ALARM at step {done}: {alarm.kind}: {alarm.message}")
@@ -209,7 +213,7 @@ class Run:
     def _go_back(self, grave: "SetbackError", bar: progress.Progress) -> tuple[state.TrainState, int]:
         """The last good state with a smaller learning rate; RunError if there is none, or once too often."""
         self.pending = None
-        self.logged, self.since_round = Mean(), Mean()
+        self.logged, self.since_round, self.last = Mean(), Mean(), {}
         self.store.wait()
         good = grave.step if grave.alarm.kind == "not_finite" else self.steering.good
         single = None

@@ -1,5 +1,6 @@
 """One training step as a pure function of the state and a batch."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -48,15 +49,16 @@ def build(recipe: recipes.Recipe, *, axis_name: str | None = None) -> Step:
         found, made = _in_parts(parts, gen_pass, batch, keys)
         metrics = dict(found.metrics)
         metrics["learning_rate/generator"] = now.rate * recipe.gen_rate(now.step)
-        gen, metrics["gradient_norm/generator"] = _update(now.gen, found, recipe.gen_tx, now.rate, axis_name)
+        gen, told = _update(now.gen, found, recipe.gen_tx, now.rate, axis_name)
+        metrics |= {f"{name}/generator": value for name, value in told.items()}
         disc, pools = now.disc, now.pool
         if recipe.adversarial:
             shown, pools = _show(now.pool, made.fakes, keys, axis_name)
             found, _ = _in_parts(parts, disc_pass, batch, keys, made._replace(fakes=shown))
             metrics |= found.metrics
             metrics["learning_rate/discriminator"] = now.rate * recipe.disc_rate(now.step)
-            norm = "gradient_norm/discriminator"
-            disc, metrics[norm] = _update(now.disc, found, recipe.disc_tx, now.rate, axis_name)
+            disc, told = _update(now.disc, found, recipe.disc_tx, now.rate, axis_name)
+            metrics |= {f"{name}/discriminator": value for name, value in told.items()}
         metrics = {name: mean_over_devices(value, axis_name) for name, value in metrics.items()}
         metrics["finite"] = jnp.isfinite(sum(metrics.values()))
         new = now.replace(
@@ -135,15 +137,23 @@ def _update(
     tx: optax.GradientTransformation,
     rate: jax.Array,
     axis_name: str | None,
-) -> tuple[state.Player, jax.Array]:
-    """The player after one optimiser step at `rate` times its learning rate, and the global norm of its gradient."""
+) -> tuple[state.Player, types.Metrics]:
+    """The player after one optimiser step at `rate` times its learning rate, and what its gradient tells.
+
+    That is its global norm, and the share of the kernels that get none.
+    """
     grads = mean_over_devices(found.grads, axis_name)
     updates, opt_state = tx.update(grads, player.opt_state, player.params)
     updates = jax.tree.map(lambda update: rate * update, updates)
     params = optax.apply_updates(player.params, updates)
-    return player.replace(params=params, stats=found.stats, opt_state=opt_state), jnp.sqrt(
-        optax.tree.vdot(grads, grads)
-    )
+    squares = jax.tree.map(functools.partial(jnp.vdot, precision=jax.lax.Precision.HIGHEST), grads, grads)
+    # Biases before a norm have none.
+    kernels = [square for square, grad in zip(*map(jax.tree.leaves, (squares, grads)), strict=True) if grad.ndim > 1]
+    told = {
+        "gradient_norm": jnp.sqrt(optax.tree.sum(squares)),
+        "without_gradient": jnp.float32(sum(square == 0.0 for square in kernels)) / max(len(kernels), 1),
+    }
+    return player.replace(params=params, stats=found.stats, opt_state=opt_state), told
 
 
 def _average(ema: Mapping[str, Any], gen: state.Player, decay: float, step: jax.Array) -> Any:

@@ -55,10 +55,20 @@ def test_what_is_no_number(photos):
 
 def test_a_discriminator_that_wins():
     won = {"loss/adversarial_discriminator": 0.004, "loss/adversarial": 7.0}
-    assert [a.kind for a in alarms.of_training(won)] == ["discriminator_wins"]
-    assert alarms.of_training({"loss/adversarial_discriminator": 0.9, "loss/r1_discriminator": 0.0}) == []
+    assert [a.kind for a in alarms.of_training(won, {})] == ["discriminator_wins"]
+    assert alarms.of_training({"loss/adversarial_discriminator": 0.9, "loss/r1_discriminator": 0.0}, {}) == []
     # Wasserstein's is no probability.
-    assert alarms.of_training({"loss/adversarial_discriminator": -3.0}) == []
+    assert alarms.of_training({"loss/adversarial_discriminator": -3.0}, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("share", "norm", "kinds"), [(0.0, 2.0, []), (0.25, 2.0, []), (11 / 12, 2.0, ["dead"]), (1.0, 0.0, [])]
+)
+def test_a_generator_that_learns_no_more(share, norm, kinds):
+    last = {"without_gradient/generator": share, "gradient_norm/generator": norm}
+    found = alarms.of_training({"without_gradient/generator": 0.9, "gradient_norm/generator": 1.0}, last)
+    assert [alarm.kind for alarm in found] == kinds
+    assert all("92% of the generator's kernels" in alarm.message for alarm in found)
 
 
 def test_sides_that_eight_does_not_divide(photos):

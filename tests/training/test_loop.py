@@ -114,9 +114,17 @@ def test_a_batch_that_is_not_finite_costs_the_steps_since_the_checkpoint(tmp_pat
     assert rates[0] == (5, pytest.approx(1e-6)) and rates[-1] == (40, pytest.approx(0.5e-6))
 
 
-@pytest.mark.parametrize(("factor", "kind"), [(-1.0, "inversion"), (0.02, "collapse")])
-def test_a_spoilt_generator_is_taken_back_to_the_last_good_round(tmp_path, poisoned, factor, kind):
-    poisoned(25, _forced(factor))
+def _dead(now, metrics):
+    """The metrics of a step whose gradient ended before the generator's last layer."""
+    return now, {**metrics, "without_gradient/generator": jnp.float32(0.9), "gradient_norm/generator": jnp.float32(1.0)}
+
+
+@pytest.mark.parametrize(
+    ("call", "change", "kind"),
+    [(25, _forced(-1.0), "inversion"), (25, _forced(0.02), "collapse"), (30, _dead, "dead")],
+)
+def test_a_spoilt_generator_is_taken_back_to_the_last_good_round(tmp_path, poisoned, call, change, kind):
+    poisoned(call, change)
     result, said = _run(tmp_path)
     assert (result.step, result.finished, result.traces) == (40, True, 1)
     alarm, back = (line for line in said if "alarm" in line or "rollback" in line)

@@ -143,8 +143,26 @@ def test_what_else_a_step_changes(after):
         "learning_rate/discriminator",
         "gradient_norm/generator",
         "gradient_norm/discriminator",
+        "without_gradient/generator",
+        "without_gradient/discriminator",
         "finite",
     }
+
+
+def test_kernels_without_a_gradient_are_counted(pictures):
+    _, across = _made("style_image", *SGD, "generator.norm=none")
+    alive, dead = across.create(3), across.create(3)
+    params = dead.gen.params[FORWARD]
+    up = {**params["UpConv_0"], "bias": params["UpConv_0"]["bias"] - 1000.0}
+    dead = dead.replace(gen=dead.gen.replace(params={FORWARD: {**params, "UpConv_0": up}}))
+    shares = []
+    for now in (alive, dead):
+        first, metrics = across.step(now, across.put(pictures))
+        after = across.step(first, across.put(pictures))[1]
+        shares.append([float(m["without_gradient/generator"]) for m in (metrics, after)])
+        assert after["gradient_norm/generator"] > 0.0 and after["without_gradient/discriminator"] == 0.0
+    # Of four, at first all but the last, whose zeros let nothing through. Of the dead one only biases learn, for ever.
+    assert shares == [[0.75, 0.0], [1.0, 1.0]]
 
 
 def test_the_running_average_holds_no_more_than_its_decay(one_way, pictures):
