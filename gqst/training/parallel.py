@@ -59,18 +59,18 @@ def build(
       InputError: the devices do not divide the batch, or what is left does not divide into the recipe's parts.
     """
     devices = list(devices or jax.devices())
-    if batch_size % len(devices):
-        raise types.InputError(
-            f"batch_size={batch_size} does not divide over {len(devices)} devices: set it to a multiple of "
-            f"{len(devices)}, or give --devices a divisor of {batch_size}"
-        )
-    share = batch_size // len(devices)
-    if share % recipe.accumulate:
-        raise types.InputError(
-            f"batch_size={batch_size} is {share} pictures on each of {len(devices)} devices, not divisible into "
-            f"accumulate={recipe.accumulate} parts: set it to a multiple of {len(devices) * recipe.accumulate}"
-        )
+    check_batch(batch_size, devices=len(devices), accumulate=recipe.accumulate)
     return (_Jit if mode == "jit" else _Pmap)(recipe, repeats, devices)
+
+
+def check_batch(batch_size: int, *, devices: int, accumulate: int) -> None:
+    """Raises InputError where so many devices do not divide a batch, or their shares the parts of `accumulate`."""
+    if batch_size % (devices * accumulate):
+        parts = f" in accumulate={accumulate} parts each" if accumulate > 1 else ""
+        raise types.InputError(
+            f"batch_size={batch_size} does not divide over {devices} devices{parts}: "
+            f"set it to a multiple of {devices * accumulate}, or take fewer devices"
+        )
 
 
 def jitted(one: step.Step, where: placement.Placement, *, repeats: int = 1) -> Any:

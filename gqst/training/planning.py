@@ -196,12 +196,7 @@ def _compile(
     say: Callable[[str], None],
 ) -> Compiled:
     recipe = recipes.build(cfg, paired=paired)
-    count = len(target.devices)
-    if cfg.batch_size % (count * cfg.accumulate):
-        raise types.InputError(
-            f"batch_size={cfg.batch_size} does not divide over {count} devices and accumulate={cfg.accumulate} parts: "
-            f"set it to a multiple of {count * cfg.accumulate}"
-        )
+    parallel.check_batch(cfg.batch_size, devices=len(target.devices), accumulate=cfg.accumulate)
     lowered = _lower(cfg, recipe, target)
     path = None
     if cache is not None:
