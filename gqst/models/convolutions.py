@@ -2,13 +2,14 @@
 
 XLA's convolutions reach a CPU's speed but in some shapes: with few channels on one side of a large kernel, as in the
 stem and the output of a generator; in the gradients of inputs, where they multiply the border's zeros; and in the
-gradients of stride 2. There these have other forms on CPU, made of other convolutions; all else, and every
-other platform, has XLA's own. The platform is known when lowering, so ahead-of-time compilation gets the form of its
-target.
+gradients of stride 2. There these have other forms on CPU, made of other convolutions. 3x3 kernels with many channels
+have fewer products than a convolution's own there (`winograd`). All else, and every other platform, has XLA's
+convolutions. The platform is known when lowering, so ahead-of-time compilation gets the form of its target.
 """
 
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +18,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from gqst.models import winograd
+
 # A kernel is narrow with this many times fewer channels on one side than on the other.
 _NARROW = 8
 # So many taps of one pixel are cheaper to lay side by side than to convolve with.
 _FEW = 32
+# From so many channels on both sides and pixels in all on, Winograd's sums cost less than the products that they save.
+_FORWARD = (64, 4096)
+_BACKWARD = (128, 1024)
 
 
 def conv2d(
@@ -200,8 +206,17 @@ def _lax_kernel_gradient(stride: int, size: tuple[int, int], x: jax.Array, g: ja
     return jax.linear_transpose(lambda kernel: _lax_product(stride, x, kernel), kernel)(g)[0]
 
 
+def _suits_winograd(pictures: jax.Array, kernel: tuple[int, ...], enough: tuple[int, int]) -> bool:
+    channels, pixels = enough
+    # Its sums would lose what bfloat16 has.
+    exact = kernel[:2] == (3, 3) and pictures.dtype == jnp.float32
+    return exact and min(kernel[2:]) >= channels and math.prod(pictures.shape[:3]) >= pixels
+
+
 def _cpu_product(stride: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
     kh, kw, c, d = kernel.shape
+    if stride == 1 and _suits_winograd(x, kernel.shape, _FORWARD):
+        return winograd.product(x, kernel)
     if stride > 1 or d * _NARROW > c:
         return _lax_product(stride, x, kernel)
     # Each row of the kernel for itself: kh * d channels, of which those of one output lie in kh rows.
@@ -214,6 +229,8 @@ def _cpu_product(stride: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _cpu_input_gradient(stride: int, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
     kh, kw, c, d = kernel.shape
     h = g.shape[1]
+    if stride == 1 and _suits_winograd(g, kernel.shape, _BACKWARD):
+        return winograd.input_gradient(g, kernel)
     if stride > 1 and min(kh, kw) > 1:
         return _strided_input_gradient(sides, g, kernel)
     if stride > 1 or d * _NARROW <= c or h < kh:
@@ -257,6 +274,8 @@ def _strided_input_gradient(sides: tuple[int, int], g: jax.Array, kernel: jax.Ar
 
 def _cpu_kernel_gradient(stride: int, size: tuple[int, int], x: jax.Array, g: jax.Array) -> jax.Array:
     if stride == 1:
+        if _suits_winograd(g, (*size, x.shape[-1], g.shape[-1]), _BACKWARD):
+            return winograd.kernel_gradient(x, g)
         if g.shape[-1] * _NARROW > x.shape[-1]:
             return _lax_kernel_gradient(1, size, x, g)
         # The wide side as outputs.
