@@ -14,7 +14,6 @@ ROLL_BACK: frozenset[Kind] = frozenset({"inversion", "collapse", "dead", "not_fi
 
 INVERTED = -0.2
 COLLAPSED = 0.1
-DEAD = 0.5
 UNCHANGED = 0.01
 WON = 0.02
 _THUMBNAIL = 8
@@ -63,14 +62,13 @@ def of_training(metrics: Mapping[str, float], last: Mapping[str, float]) -> list
 
     Args:
       metrics: their means since the last round.
-      last: those of the last step. Where most kernels have no gradient, and something has one, a layer of ReLUs is
-        off for every pixel of every picture: all before it is lost for good, and often only biases learn behind it.
+      last: those of the last step. Where only biases have a gradient, a layer of ReLUs is off for every pixel of every
+        picture: what lies before it is lost for good.
     """
     made = []
-    share = last.get("without_gradient/generator", 0.0)
-    if share > DEAD and last["gradient_norm/generator"] > 0.0:
-        why = "a layer of ReLUs is off for every pixel, and stays so"
-        made.append(Alarm("dead", f"{share:.0%} of the generator's kernels get no gradient: {why}"))
+    if last.get("without_gradient/generator") == 1.0 and last["gradient_norm/generator"] > 0.0:
+        what = "only biases of the generator get a gradient: a layer of ReLUs is off for every pixel, and stays so"
+        made.append(Alarm("dead", what))
     for name, value in metrics.items():
         if name.startswith("loss/adversarial") and name.endswith("_discriminator") and 0.0 <= value < WON:
             what = f"the generator learns nothing from the game: {name} is {value:.4f}"

@@ -163,9 +163,7 @@ class Run:
         metrics, standing, raised = _told(found)
         metrics |= self._time(started, bar)
         path = self.out.samples(done, found.columns)
-        # The first call's gradient is the start's, where a last layer of zeros lets none through.
-        last = self.last if done > self.cfg.steps_per_dispatch else {}
-        raised += alarms.of_training(self.since_round.take(), last)
+        raised += alarms.of_training(self.since_round.take(), self.last)
         # Before the first step there is nothing to tell, but a start from the pictures themselves can be gone back to.
         for alarm in raised if done else ():
             bar.say(f"ALARM at step {done}: {alarm.kind}: {alarm.message}")

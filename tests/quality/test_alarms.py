@@ -62,13 +62,14 @@ def test_a_discriminator_that_wins():
 
 
 @pytest.mark.parametrize(
-    ("share", "norm", "kinds"), [(0.0, 2.0, []), (0.25, 2.0, []), (11 / 12, 2.0, ["dead"]), (1.0, 0.0, [])]
+    ("share", "norm", "kinds"),
+    # A last layer of zeros, as at the start, has a gradient itself; where all that was asked is reached, nothing has.
+    [(0.0, 2.0, []), (11 / 12, 2.0, []), (1.0, 2.0, ["dead"]), (1.0, 0.0, [])],
 )
 def test_a_generator_that_learns_no_more(share, norm, kinds):
     last = {"without_gradient/generator": share, "gradient_norm/generator": norm}
-    found = alarms.of_training({"without_gradient/generator": 0.9, "gradient_norm/generator": 1.0}, last)
+    found = alarms.of_training({"without_gradient/generator": 1.0, "gradient_norm/generator": 1.0}, last)
     assert [alarm.kind for alarm in found] == kinds
-    assert all("92% of the generator's kernels" in alarm.message for alarm in found)
 
 
 def test_sides_that_eight_does_not_divide(photos):
