@@ -20,9 +20,7 @@ def product(x: Float[Array, "b h+2 w+2 c"], kernel: Float[Array, "3 3 c d"]) -> 
     """Returns the convolution of x with the kernel, without padding."""
     height, width = (side - 2 for side in x.shape[1:3])
     places = _multiply(jnp.matmul, _of_inputs(x), _of_kernel(kernel))
-    outputs = _back(_a_transposed, places)
-    rows = [jnp.stack(row, 3) for row in outputs]
-    y = jnp.stack(rows, 2)  # b h 2 w 2 d
+    y = jnp.stack([jnp.stack(row, 3) for row in _back(_a_transposed, places)], 2)
     b, h, _, w, _, d = y.shape
     return y.reshape(b, 2 * h, 2 * w, d)[:, :height, :width]
 
@@ -55,8 +53,8 @@ def _of_outputs(g: jax.Array) -> Places:
     return [_a(row, 3) for row in _a(g.reshape(b, h // 2, 2, w // 2, 2, d), 2)]
 
 
-def _multiply(product: Callable[[jax.Array, jax.Array], jax.Array], left: Places, right: Places) -> Places:
-    return [[product(*pair) for pair in zip(*rows, strict=True)] for rows in zip(left, right, strict=True)]
+def _multiply(times: Callable[[jax.Array, jax.Array], jax.Array], left: Places, right: Places) -> Places:
+    return [[times(*pair) for pair in zip(*rows, strict=True)] for rows in zip(left, right, strict=True)]
 
 
 def _over_pixels(v: jax.Array, m: jax.Array) -> jax.Array:

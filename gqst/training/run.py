@@ -211,7 +211,7 @@ class Run:
     def _go_back(self, grave: "SetbackError", bar: progress.Progress) -> tuple[state.TrainState, int]:
         """The last good state with a smaller learning rate; RunError if there is none, or once too often."""
         self.pending = None
-        self.logged, self.since_round, self.last = Mean(), Mean(), {}
+        self.logged, self.since_round = Mean(), Mean()
         self.store.wait()
         good = grave.step if grave.alarm.kind == "not_finite" else self.steering.good
         single = None

@@ -1,6 +1,5 @@
 """One training step as a pure function of the state and a batch."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -146,11 +145,12 @@ def _update(
     updates, opt_state = tx.update(grads, player.opt_state, player.params)
     updates = jax.tree.map(lambda update: rate * update, updates)
     params = optax.apply_updates(player.params, updates)
-    squares = jax.tree.map(functools.partial(jnp.vdot, precision=jax.lax.Precision.HIGHEST), grads, grads)
+    leaves = jax.tree.leaves(grads)
+    squares = [optax.tree.vdot(leaf, leaf) for leaf in leaves]
     # Biases before a norm have none.
-    kernels = [square for square, grad in zip(*map(jax.tree.leaves, (squares, grads)), strict=True) if grad.ndim > 1]
+    kernels = [square for square, leaf in zip(squares, leaves, strict=True) if leaf.ndim > 1]
     told = {
-        "gradient_norm": jnp.sqrt(optax.tree.sum(squares)),
+        "gradient_norm": jnp.sqrt(sum(squares)),
         "without_gradient": jnp.float32(sum(square == 0.0 for square in kernels)) / max(len(kernels), 1),
     }
     return player.replace(params=params, stats=found.stats, opt_state=opt_state), told

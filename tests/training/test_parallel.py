@@ -178,8 +178,5 @@ def test_a_state_goes_there_and_back(recipe, mode):
 
 def test_a_batch_that_does_not_divide_into_its_parts():
     recipe = recipes.build(conftest.small("style_image", "batch_size=8", "accumulate=4"), paired=False)
-    with pytest.raises(
-        types.InputError,
-        match=r"4 devices in accumulate=4 parts each.*multiple of 16",
-    ):
+    with pytest.raises(types.InputError, match=r"4 devices in accumulate=4 parts each.*multiple of 16"):
         parallel.build(recipe, batch_size=8, devices=jax.devices()[:4])
