@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from gqst.training import processes
+    from gqst.runtime import processes
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -83,7 +83,7 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
 def group(flags: argparse.Namespace) -> "processes.Group | None":
     """The processes that these flags name; None where this is the only one."""
     from gqst import types
-    from gqst.training import processes
+    from gqst.runtime import processes
 
     named = (flags.coordinator, flags.processes, flags.process)
     if named == (None, None, None):

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     if flags.size is not None and len(flags.size) > 2:
         parser.error("--size takes one number or two")
 
-    from gqst.training import processes
+    from gqst.runtime import processes
 
     cli.use_compilation_cache()
     with processes.joined(cli.group(flags)):
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
 def _evaluate(flags: argparse.Namespace) -> None:
     from gqst.inference import subjects
     from gqst.report import table
-    from gqst.training import processes
+    from gqst.runtime import processes
 
     def subject_of_flags() -> subjects.Subject:
         if flags.workdir is not None:

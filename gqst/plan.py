@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
 
     from gqst import config
     from gqst.report import plan as report
-    from gqst.training import hardware, planning, progress
+    from gqst.runtime import progress
+    from gqst.training import hardware, planning
 
     cfg = config.override(config.load(flags.config), flags.set)
     target = hardware.find(flags.target)

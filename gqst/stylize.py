@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     flags = parser.parse_args(argv)
 
     from gqst.inference import batch, restore
-    from gqst.training import progress
+    from gqst.runtime import progress
 
     suffix = None if flags.format == "keep" else f".{flags.format}"
     index, count = flags.share

@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--workdir is needed to train")
 
     from gqst import config
-    from gqst.training import loop, processes, summary
+    from gqst.runtime import processes
+    from gqst.training import loop, summary
 
     cfg = config.override(config.load(flags.config), flags.set)
     if flags.dry_run:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from gqst import config, types
-from gqst.training import placement
+from gqst.runtime import devices
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 ROOT = pathlib.Path(__file__).parent.parent
@@ -68,8 +68,8 @@ def batch() -> types.Batch:
 @pytest.fixture(scope="session", autouse=True)
 def fast_compiles() -> None:
     """Compiles all steps at level 0, unless a test says otherwise."""
-    usual = placement.compile_options
-    placement.compile_options = lambda level, devices=None: usual(0, devices)
+    usual = devices.compile_options
+    devices.compile_options = lambda level, devices=None: usual(0, devices)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from gqst import evaluate
-from gqst.training import loop, processes
+from gqst.runtime import processes
+from gqst.training import loop
 from tests import conftest, test_train
 
 CHANGES = ("batch_size=4", "steps=40")

@@ -11,7 +11,8 @@ from gqst import types
 from gqst.inference import statistics
 from gqst.models.features import base as features_base
 from gqst.quality import baselines, distribution, figures, metrics
-from gqst.training import perception, placement, processes
+from gqst.runtime import devices, processes
+from gqst.training import perception
 
 BATCH = 16
 
@@ -56,11 +57,11 @@ class Evaluator:
         Raises:
           InputError: the weights cannot be used.
         """
-        self._where = placement.Placement()
+        self._where = devices.Placement()
         self._rows = self._where.rows(BATCH)
         self._params = self._where.copy(perception.load(("lpips", "content_retention")))
         self._embed = perception.Embedder(features_base.load(network, weights), network)
-        self._compare = jax.jit(_compare, static_argnames="names", compiler_options=placement.compile_options(1))
+        self._compare = jax.jit(_compare, static_argnames="names", compiler_options=devices.compile_options(1))
         self._styles: dict[Pictures, statistics.Statistics] = {}
 
     def __call__(

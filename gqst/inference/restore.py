@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from gqst import config, types
 from gqst.models import base as models
-from gqst.training import checkpoint, colors, placement, recipes
+from gqst.runtime import devices
+from gqst.training import checkpoint, colors, recipes
 
 
 class Generator:
@@ -34,7 +35,7 @@ class Generator:
             made = colors.translate(module, variables, x, keep_colors=cfg.keep_colors)
             return colors.recolor(made, x) if keep_colors else made
 
-        self._apply = jax.jit(apply, compiler_options=placement.compile_options(1))
+        self._apply = jax.jit(apply, compiler_options=devices.compile_options(1))
         self._device = jax.local_devices()[0]
 
     def __call__(self, pictures: Float[Any, "*b h w 3"]) -> Float[np.ndarray, "*b h w 3"]:

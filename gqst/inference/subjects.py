@@ -15,7 +15,8 @@ from gqst.data import pipeline, sources, transforms
 from gqst.data.sources import files
 from gqst.inference import evaluation, restore, statistics
 from gqst.quality import figures
-from gqst.training import checkpoint, processes, progress
+from gqst.runtime import processes, progress
+from gqst.training import checkpoint
 
 _log = logging.getLogger("gqst")
 

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from gqst import types
-from gqst.training import processes, state
+from gqst.runtime import processes
+from gqst.training import state
 
 try:
     from orbax.checkpoint import v1 as ocp

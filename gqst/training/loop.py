@@ -9,19 +9,8 @@ import jax
 from gqst import config, types
 from gqst.data import pipeline, sources
 from gqst.quality import selection
-from gqst.training import (
-    checkpoint,
-    parallel,
-    processes,
-    profile,
-    progress,
-    recipes,
-    run,
-    signals,
-    steering,
-    summary,
-    writer,
-)
+from gqst.runtime import processes, profiler, progress, signals
+from gqst.training import checkpoint, parallel, recipes, run, steering, summary, writer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +100,7 @@ def train(
         quiet = quiet or not processes.first()
         bar = progress.Progress(cfg.steps, done, pictures=cfg.batch_size, quiet=quiet)
         stack.callback(bar.close)
-        session.profile = profile.Profile(folder / "profile", profiled if processes.first() else 0, bar.say)
+        session.profile = profiler.Profile(folder / "profile", profiled if processes.first() else 0, bar.say)
         stack.callback(session.profile.close)
         if restored is not None:
             bar.say(f"going on from step {done} of {cfg.steps} in {folder}")

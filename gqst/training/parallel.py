@@ -7,8 +7,9 @@ import jax
 import numpy as np
 
 from gqst import types
-from gqst.training import gradients, placement, recipes, state, step
-from gqst.training.placement import AXIS
+from gqst.runtime import devices as runtime_devices
+from gqst.runtime.devices import AXIS
+from gqst.training import gradients, recipes, state, step
 
 Mode = Literal["jit", "pmap"]
 
@@ -19,7 +20,7 @@ class Parallel(Protocol):
     traces: int
     """How often the step was traced; more than one is a recompilation."""
 
-    where: placement.Placement
+    where: runtime_devices.Placement
     """The devices, of all processes."""
 
     def create(self, seed: int) -> state.TrainState:
@@ -73,27 +74,27 @@ def check_batch(batch_size: int, *, devices: int, accumulate: int) -> None:
         )
 
 
-def jitted(one: step.Step, where: placement.Placement, *, repeats: int = 1) -> Any:
+def jitted(one: step.Step, where: runtime_devices.Placement, *, repeats: int = 1) -> Any:
     """The step in one global view of these devices, which need not be here to be compiled for."""
     return jax.jit(
         one,
         donate_argnums=0,
         in_shardings=(where.everywhere, where.along(0 if repeats == 1 else 1), where.everywhere),
         out_shardings=(where.everywhere, where.everywhere),
-        compiler_options=placement.compile_options(1, where.devices),
+        compiler_options=runtime_devices.compile_options(1, where.devices),
     )
 
 
 class _Jit:
     def __init__(self, recipe: recipes.Recipe, repeats: int, devices: Sequence[jax.Device]):
         self.traces = 0
-        self.where = placement.Placement(devices)
+        self.where = runtime_devices.Placement(devices)
         everywhere = self.where.everywhere
         self._batches = self.where.along(0 if repeats == 1 else 1)
         self._frozen = self.where.copy(recipe.frozen)
         self._initial = recipe.initial
         self._create = jax.jit(
-            _creator(recipe), out_shardings=everywhere, compiler_options=placement.compile_options(0, devices)
+            _creator(recipe), out_shardings=everywhere, compiler_options=runtime_devices.compile_options(0, devices)
         )
         self._step = jitted(_counted(self, step.build(recipe), repeats), self.where, repeats=repeats)
 
@@ -116,16 +117,16 @@ class _Jit:
 class _Pmap:
     def __init__(self, recipe: recipes.Recipe, repeats: int, devices: Sequence[jax.Device]):
         self.traces = 0
-        self.where = placement.Placement(devices)
+        self.where = runtime_devices.Placement(devices)
         # pmap takes and gives the rows of this process's own devices.
-        self._own = placement.Placement([d for d in devices if d.process_index == jax.process_index()])
+        self._own = runtime_devices.Placement([d for d in devices if d.process_index == jax.process_index()])
         self._batch_axis = 0 if repeats == 1 else 1
         self._frozen = self.spread(recipe.frozen)
         self._initial = recipe.initial
         self._create = jax.jit(
             _creator(recipe),
             out_shardings=self.where.everywhere,
-            compiler_options=placement.compile_options(0, devices),
+            compiler_options=runtime_devices.compile_options(0, devices),
         )
         self._step = jax.pmap(
             _counted(self, step.build(recipe, axis_name=AXIS), repeats),

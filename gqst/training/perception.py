@@ -8,7 +8,7 @@ import numpy as np
 
 from gqst.models.features import alexnet, base, efficientnet_lite, inception
 from gqst.quality import metrics
-from gqst.training import placement
+from gqst.runtime import devices
 
 EMBEDDED_BATCH = 8
 EMBEDDERS = {"efficientnet_lite0": efficientnet_lite.embed, "inception_v3": inception.embed}
@@ -38,15 +38,15 @@ def compare(params: Mapping[str, Any], one: jax.Array, other: jax.Array) -> dict
 class Embedder:
     """A network's pooled features of any number of pictures of one size."""
 
-    def __init__(self, params: Any, network: str = "efficientnet_lite0", *, where: placement.Placement | None = None):
+    def __init__(self, params: Any, network: str = "efficientnet_lite0", *, where: devices.Placement | None = None):
         """Makes a function of the parameters of a network in `EMBEDDERS`; on all devices of this process by default."""
-        self._where = where or placement.Placement()
+        self._where = where or devices.Placement()
         self._rows = self._where.rows(EMBEDDED_BATCH)
         self._params = self._where.copy(params)
         self._embed = jax.jit(
             EMBEDDERS[network],
             out_shardings=self._where.everywhere,
-            compiler_options=placement.compile_options(1, self._where.devices),
+            compiler_options=devices.compile_options(1, self._where.devices),
         )
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import gqst
 from gqst import config, types
 from gqst.data import sources
-from gqst.training import hardware, parallel, placement, recipes, state, step, traffic, writer
+from gqst.runtime import devices
+from gqst.training import hardware, parallel, recipes, state, step, traffic, writer
 
 _LARGEST = 4096
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -216,7 +217,7 @@ def _compile(
 
 
 def _lower(cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target) -> Any:
-    where = placement.Placement(target.devices)
+    where = devices.Placement(target.devices)
     now = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0), recipe.initial))
     pictures = jax.ShapeDtypeStruct((cfg.batch_size, cfg.image_size, cfg.image_size, 3), jnp.float32)
     compilable = parallel.jitted(step.build(recipe), where)
@@ -225,7 +226,7 @@ def _lower(cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target) 
 
 
 def _finish(cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target, lowered: Any) -> Compiled:
-    options: dict[str, Any] | None = placement.compile_options(1, target.devices)
+    options: dict[str, Any] | None = devices.compile_options(1, target.devices)
     if target.platform == "cuda":
         options = {"xla_gpu_autotune_level": 0}  # there is nothing here to time alternatives on
     try:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gqst.quality import alarms, controller, distribution, metrics, selection
-from gqst.training import colors, perception, placement, recipes
+from gqst.runtime import devices
+from gqst.training import colors, perception, recipes
 
 FEWEST = 10
 """Pictures of each domain below which a kernel distance says nothing, and targets are not the style."""
@@ -45,7 +46,7 @@ class Round:
         paired: bool,
         batch_size: int,
         samples: int,
-        where: placement.Placement,
+        where: devices.Placement,
         settled_at: int = 0,
         frozen: Mapping[str, Any] | None = None,
     ):
@@ -80,7 +81,7 @@ class Round:
         self._translate = jax.jit(
             self._one_batch,
             out_shardings=self._where.everywhere,
-            compiler_options=placement.compile_options(1, self._where.devices),
+            compiler_options=devices.compile_options(1, self._where.devices),
         )
 
     def __call__(self, ema: Any, at: int) -> Outcome:

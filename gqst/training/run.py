@@ -12,20 +12,8 @@ import numpy as np
 from gqst import config, types
 from gqst.data import pipeline, sources
 from gqst.quality import alarms, selection
-from gqst.training import (
-    checkpoint,
-    parallel,
-    perception,
-    processes,
-    profile,
-    progress,
-    recipes,
-    round,
-    signals,
-    state,
-    steering,
-    writer,
-)
+from gqst.runtime import processes, profiler, progress, signals
+from gqst.training import checkpoint, parallel, perception, recipes, round, state, steering, writer
 
 MOST_SHARE = 0.05
 """Of the time, that rounds may take before the run says what would lower it."""
@@ -40,7 +28,7 @@ class Run:
     """The steps of one call of `train`, in a fixed order."""
 
     out: writer.Writer
-    profile: profile.Profile
+    profile: profiler.Profile
 
     def __init__(
         self,

@@ -12,7 +12,8 @@ from typing import Any
 import jax
 
 from gqst import config, types
-from gqst.training import loop, progress
+from gqst.runtime import progress
+from gqst.training import loop
 
 _EARLIEST = 3
 """Finished trials before one may be cut short."""

@@ -9,7 +9,8 @@ from gqst import config
 from gqst.data import sources
 from gqst.losses import base as losses
 from gqst.models import base as models
-from gqst.training import gradients, progress, recipes, state, step
+from gqst.runtime import progress
+from gqst.training import gradients, recipes, state, step
 
 
 def describe(cfg: config.Config) -> str:

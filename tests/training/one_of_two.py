@@ -9,7 +9,8 @@ import sys
 import jax
 import numpy as np
 
-from gqst.training import parallel, processes, recipes
+from gqst.runtime import processes
+from gqst.training import parallel, recipes
 from tests.training import test_parallel
 
 # Of the tests' eight; no device has been asked for yet.

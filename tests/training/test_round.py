@@ -8,7 +8,8 @@ import skimage.metrics
 from gqst.models.features import base as features
 from gqst.models.features import efficientnet_lite
 from gqst.quality import distribution
-from gqst.training import perception, placement, recipes, round, state
+from gqst.runtime import devices
+from gqst.training import perception, recipes, round, state
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
@@ -27,7 +28,7 @@ def _make(held_out, name, *changes, paired=False):
     recipe = recipes.build(conftest.small(name, *TINY.get(name, ()), *changes), paired=paired)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
     made = round.Round(
-        recipe, held_out, paired=paired, batch_size=2, samples=3, where=placement.Placement(jax.devices()[:1])
+        recipe, held_out, paired=paired, batch_size=2, samples=3, where=devices.Placement(jax.devices()[:1])
     )
     apply = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)
     return made, ema, lambda direction, x: np.asarray(apply(ema[direction], x))
@@ -112,7 +113,7 @@ def test_what_frozen_networks_see(held_out):
     many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}
     frozen = perception.load(("kid", "lpips", "content_retention"))
     made = round.Round(
-        recipe, many, paired=False, batch_size=2, samples=3, where=placement.Placement(jax.devices()[:1]), frozen=frozen
+        recipe, many, paired=False, batch_size=2, samples=3, where=devices.Placement(jax.devices()[:1]), frozen=frozen
     )
     metrics, standing, _, _ = made(ema, 1)
     # The generator starts at the source: nothing is changed but the darkest and brightest pixels.
@@ -129,7 +130,7 @@ def test_what_frozen_networks_see(held_out):
         paired=False,
         batch_size=2,
         samples=3,
-        where=placement.Placement(jax.devices()[:1]),
+        where=devices.Placement(jax.devices()[:1]),
         frozen=frozen,
     )(ema, 1)
     assert "eval/kid" not in few and standing.style_distance == few["eval/palette_distance"]

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from gqst.training import processes, progress
+from gqst.runtime import processes, progress
 
 
 class Asked:

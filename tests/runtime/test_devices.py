@@ -3,11 +3,11 @@
 import jax
 import pytest
 
-from gqst.training import placement
+from gqst.runtime import devices
 
 
 def test_an_option_that_this_xla_has_not_is_left_out(monkeypatch):
-    there = placement._own_convolutions.__wrapped__
+    there = devices._own_convolutions.__wrapped__
     assert list(there()) == ["xla_cpu_experimental_ynn_fusion_type"]
 
     def refuses(*given, **options):
@@ -19,5 +19,5 @@ def test_an_option_that_this_xla_has_not_is_left_out(monkeypatch):
 
 @pytest.mark.parametrize("level", [0, 1])
 def test_options_are_those_that_xla_takes(level):
-    options = placement.compile_options(level, jax.devices())
+    options = devices.compile_options(level, jax.devices())
     assert jax.jit(lambda x: x + 1, compiler_options=options)(1) == 2
