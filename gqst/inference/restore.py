@@ -11,8 +11,10 @@ from jaxtyping import Float
 
 from gqst import config, types
 from gqst.models import base as models
+from gqst.models import translate
+from gqst.ops import color
 from gqst.runtime import devices
-from gqst.training import checkpoint, colors, recipes
+from gqst.training import checkpoint, recipes
 
 
 class Generator:
@@ -32,8 +34,8 @@ class Generator:
         module = models.build_generator(cfg)
 
         def apply(variables: Any, x: jax.Array) -> jax.Array:
-            made = colors.translate(module, variables, x, keep_colors=cfg.keep_colors)
-            return colors.recolor(made, x) if keep_colors else made
+            made = translate.translate(module, variables, x, keep_colors=cfg.keep_colors)
+            return color.recolor(made, x) if keep_colors else made
 
         self._apply = jax.jit(apply, compiler_options=devices.compile_options(1))
         self._device = jax.local_devices()[0]

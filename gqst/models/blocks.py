@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax import ad_checkpoint
 from jaxtyping import Array, Float
 
-from gqst.models import convolutions
+from gqst.ops import convolutions, norms
 
 Norm = Literal["instance", "batch", "group", "none"]
 Padding = Literal["reflect", "zero"]
@@ -106,7 +106,7 @@ class Normalize(nn.Module, kw_only=True):
         """The normalised activations; `train` takes `batch`'s statistics from `x` itself."""
         wide = x.astype(jnp.float32)
         if self.kind == "instance":
-            return _instance_norm(x)
+            return norms.instance_norm(x)
         if self.kind == "batch":
             norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)
             return norm(wide).astype(x.dtype)
@@ -114,39 +114,6 @@ class Normalize(nn.Module, kw_only=True):
             groups = max(n for n in range(1, _GROUPS + 1) if x.shape[-1] % n == 0)
             return nn.GroupNorm(num_groups=groups, epsilon=1e-5)(wide).astype(x.dtype)
         return x
-
-
-@jax.custom_vjp
-def _instance_norm(x: jax.Array) -> jax.Array:
-    return _normalized(x)[0]
-
-
-def _normalized(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    wide = x.astype(jnp.float32)
-    centred = wide - _mean(wide)
-    scale = jax.lax.rsqrt(_mean(centred**2) + 1e-5)
-    y = (centred * scale).astype(x.dtype)
-    return y, (y, scale)
-
-
-def _normalized_gradient(held: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
-    # What autodiff gives, less a pass: it takes the mean of the centred activations, which is zero.
-    y, wide = held[0].astype(jnp.float32), g.astype(jnp.float32)
-    return ((held[1] * (wide - _mean(wide) - y * _mean(wide * y))).astype(g.dtype),)
-
-
-def _mean(x: jax.Array) -> jax.Array:
-    """Over the pixels, [b, 1, 1, c]. XLA's sums on CPU take ten times as long as products with ones."""
-
-    def product(x: jax.Array) -> jax.Array:
-        x = x.reshape(x.shape[0], -1, x.shape[-1])
-        mean = jax.lax.dot_general(jnp.full(x.shape[:2], 1.0 / x.shape[1]), x, (((1,), (1,)), ((0,), (0,))))
-        return mean[:, None, None]
-
-    return jax.lax.platform_dependent(x, cpu=product, default=lambda x: jnp.mean(x, axis=(1, 2), keepdims=True))
-
-
-_instance_norm.defvjp(_normalized, _normalized_gradient)
 
 
 def keep(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from gqst.ops import color
+
 Kind = Literal["inversion", "collapse", "dead", "does_nothing", "discriminator_wins", "not_finite"]
 
 ROLL_BACK: frozenset[Kind] = frozenset({"inversion", "collapse", "dead", "not_finite"})
@@ -82,7 +84,7 @@ def luma_correlation(one: Float[np.ndarray, "n h w 3"], other: Float[np.ndarray,
     Contrast and structure alone cannot tell an inversion where pictures are mostly flat: there their constants
     outweigh the sign. A picture without contrast correlates at 0.
     """
-    first, second = (_luma(x).reshape(len(x), -1) for x in (one, other))
+    first, second = (color.luma_of_arrays(x).reshape(len(x), -1) for x in (one, other))
     first, second = (x - x.mean(1, keepdims=True) for x in (first, second))
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return float(np.mean(np.sum(first * second, axis=1) / np.maximum(norms, 1e-9)))
@@ -99,13 +101,9 @@ def diversity(source: Float[np.ndarray, "n h w 3"], fake: Float[np.ndarray, "n h
     return of_fake / of_source if of_source > 1e-4 else 1.0
 
 
-def _luma(pictures: np.ndarray) -> np.ndarray:
-    return pictures @ np.asarray((0.299, 0.587, 0.114), np.float32)
-
-
 def _thumbnails(pictures: np.ndarray) -> np.ndarray:
     """Brightness at 8 x 8, by means over blocks; what is left at the edges is cut off."""
-    luma = _luma(pictures)
+    luma = color.luma_of_arrays(pictures)
     height, width = (max(side // _THUMBNAIL, 1) for side in luma.shape[1:])
     luma = luma[:, : height * _THUMBNAIL, : width * _THUMBNAIL]
     return luma.reshape(len(luma), -1, height, luma.shape[2] // width, width).mean((2, 4))

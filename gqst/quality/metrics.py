@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from gqst import registry
+from gqst.ops import color
 
 Metric = Callable[[Float[Array, "b h w c"], Float[Array, "b h w c"]], Float[Array, "b"]]
 
@@ -27,7 +28,6 @@ MS_SMALLEST = 176
 
 _MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SIGMA = 1.5
-_LUMA = (0.299, 0.587, 0.114)
 # dm-pix's luminance factor is (2 m n + c) / (m^2 + n^2 + c) with c = k1^2: with so large a k1 it is 1.
 _NO_LUMINANCE = 1e4
 
@@ -60,7 +60,7 @@ def contrast_structure(one: Float[Array, "b h w c"], other: Float[Array, "b h w 
     Raises:
       ValueError: a side is shorter than the window of 11 px.
     """
-    return _ssim(luma(one), luma(other), k1=_NO_LUMINANCE)
+    return _ssim(color.luma(one), color.luma(other), k1=_NO_LUMINANCE)
 
 
 @METRICS.register("ms_ssim")
@@ -145,12 +145,6 @@ def lpips(
 def content_retention(one: Float[Array, "b h2 w2 c"], other: Float[Array, "b h2 w2 c"]) -> Float[Array, "b"]:
     """The mean cosine of two pictures' activations of VGG relu3_1, in [0, 1]; 1 is the same content."""
     return jnp.mean(jnp.sum(_unit(one) * _unit(other), axis=-1), axis=(1, 2))
-
-
-def luma(pictures: Float[Array, "b h w 3"]) -> Float[Array, "b h w 1"]:
-    """The brightness of RGB pictures as ITU-R BT.601 weighs it, in [0, 1]."""
-    weights = jnp.asarray(_LUMA, jnp.float32)[None, None, None]
-    return jnp.sum(_wide(pictures) * weights, axis=-1, keepdims=True)
 
 
 def _unit(x: jax.Array) -> jax.Array:

@@ -11,7 +11,8 @@ from gqst import types
 from gqst.losses import base as losses
 from gqst.models import base as models
 from gqst.models import blocks
-from gqst.training import colors, recipes, state
+from gqst.ops import color
+from gqst.training import recipes, state
 
 Frozen = Mapping[str, Any]
 Pictures = dict[str, dict[str, jax.Array]]
@@ -147,18 +148,18 @@ def generate(
         if recipe.identity:
             made[direction]["identity"], _ = _translate(recipe, *own, view["target"])
         if recipe.keep_colors:
-            made[direction] = {name: colors.grey(x) for name, x in made[direction].items()}
+            made[direction] = {name: color.grey(x) for name, x in made[direction].items()}
     if recipe.cycled:
         for direction in recipe.directions:
             other = _opposite(direction)
             cycled, _ = _translate(recipe, params[other], stats[other], made[direction]["fake"])
-            made[direction]["cycled"] = colors.grey(cycled) if recipe.keep_colors else cycled
+            made[direction]["cycled"] = color.grey(cycled) if recipe.keep_colors else cycled
     return made, new
 
 
 def _views(recipe: recipes.Recipe, batch: types.Batch) -> Pictures:
     """The batch as each direction sees it."""
-    source, target = (colors.grey(x) if recipe.keep_colors else x for x in (batch["source"], batch["target"]))
+    source, target = (color.grey(x) if recipe.keep_colors else x for x in (batch["source"], batch["target"]))
     ends, turned = {"source": source, "target": target}, {"source": target, "target": source}
     return {d: ends if d == recipes.FORWARD else turned for d in recipe.directions}
 

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gqst.models import translate
+from gqst.ops import color
 from gqst.quality import alarms, controller, distribution, metrics, selection
 from gqst.runtime import devices
-from gqst.training import colors, perception, recipes
+from gqst.training import perception, recipes
 
 FEWEST = 10
 """Pictures of each domain below which a kernel distance says nothing, and targets are not the style."""
@@ -92,7 +94,7 @@ class Round:
         fake, style = pictures["fake"], target
         if self._recipe.keep_colors:
             # Colours are no part of the style then.
-            source, fake, style = (np.asarray(colors.grey(jnp.asarray(x))) for x in (source, fake, style))
+            source, fake, style = (np.asarray(color.grey(jnp.asarray(x))) for x in (source, fake, style))
         result["eval/palette_distance"] = distribution.palette_distance(fake, style)
         result["eval/pictures"] = len(pictures["fake"])
         if self._embed is not None:
@@ -132,12 +134,12 @@ class Round:
         self.traces += 1
         source = batch["source"]
         keep = self._recipe.keep_colors
-        fake = colors.translate(self._recipe.generator, ema[recipes.FORWARD], source, keep_colors=keep)
+        fake = translate.translate(self._recipe.generator, ema[recipes.FORWARD], source, keep_colors=keep)
         pictures = {"fake": fake}
         values = {"contrast_structure": metrics.contrast_structure(fake, source)}
         values |= perception.compare(frozen, fake, source)
         if self._recipe.cycled:
-            cycled = colors.translate(self._recipe.generator, ema[recipes.BACKWARD], fake, keep_colors=keep)
+            cycled = translate.translate(self._recipe.generator, ema[recipes.BACKWARD], fake, keep_colors=keep)
             pictures["cycled"] = cycled
             values["ssim_cycled"] = metrics.ssim(cycled, source)
         if self._paired:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gqst import config, types
-from gqst.models import base, convolutions
+from gqst.models import base
+from gqst.ops import convolutions
 from gqst.training import recipes, state, summary
 from tests import conftest
 

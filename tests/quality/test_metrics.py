@@ -10,6 +10,7 @@ import scipy.ndimage
 import skimage.metrics
 from PIL import Image
 
+from gqst.ops import color
 from gqst.quality import metrics
 
 PHOTOS = resources.files("gqst.data") / "demo" / "photos" / "train"
@@ -127,7 +128,7 @@ def test_log_mse(photos, damaged):
 
 def test_luma_is_that_of_pillow(photos):
     image = Image.fromarray((photos[0] * 255).round().astype(np.uint8)).convert("L")
-    np.testing.assert_allclose(metrics.luma(photos)[0, :, :, 0], np.asarray(image) / 255, atol=1.1 / 255)
+    np.testing.assert_allclose(color.luma(photos)[0, :, :, 0], np.asarray(image) / 255, atol=1.1 / 255)
 
 
 @pytest.mark.parametrize("name", ["ssim", "contrast_structure"])

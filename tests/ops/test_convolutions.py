@@ -9,7 +9,7 @@ import pytest
 import scipy.signal
 from jax import lax
 
-from gqst.models import convolutions
+from gqst.ops import convolutions
 
 
 def close(got, want, tolerance=2e-5):

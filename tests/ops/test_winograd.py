@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from gqst.models import convolutions, winograd
+from gqst.ops import convolutions, winograd
 from tests.models import test_convolutions as others
 
 SIDES = [(6, 8), (7, 4), (5, 9), (1, 2)]

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import skimage.color
 
-from gqst.quality import metrics
+from gqst.ops import color
 from gqst.runtime import devices
-from gqst.training import colors, parallel, recipes, round, state
+from gqst.training import parallel, recipes, round, state
 from tests import conftest
 
 
@@ -21,20 +21,20 @@ def test_recolouring_keeps_the_colour_differences_of_the_source(pair):
     """Against scikit-image's YCbCr, while no value leaves [0, 1]."""
     styled, source = 0.8 * pair[0] + 0.1, pair[1]
     found, wanted, light = (
-        skimage.color.rgb2ycbcr(np.asarray(x)) for x in (colors.recolor(styled, source), source, styled)
+        skimage.color.rgb2ycbcr(np.asarray(x)) for x in (color.recolor(styled, source), source, styled)
     )
     np.testing.assert_allclose(found[..., 1:], wanted[..., 1:], atol=0.02)
     np.testing.assert_allclose(found[..., 0], light[..., 0], atol=0.02)
 
 
 def test_recolouring_with_the_same_brightness_is_the_source(pair):
-    np.testing.assert_allclose(colors.recolor(colors.grey(pair[1]), pair[1]), pair[1], atol=1e-6)
+    np.testing.assert_allclose(color.recolor(color.grey(pair[1]), pair[1]), pair[1], atol=1e-6)
     black = np.zeros_like(pair[0])
-    assert 0.0 <= float(colors.recolor(black, pair[1]).min()) <= float(colors.recolor(black + 1, pair[1]).max()) <= 1.0
+    assert 0.0 <= float(color.recolor(black, pair[1]).min()) <= float(color.recolor(black + 1, pair[1]).max()) <= 1.0
 
 
 def test_grey_is_luma(pair):
-    found = np.asarray(colors.grey(pair[0]))
+    found = np.asarray(color.grey(pair[0]))
     assert found.shape == pair[0].shape
     np.testing.assert_allclose(
         found[..., 1], skimage.color.rgb2ycbcr(pair[0])[..., 0] * (1 / 219) - 16 / 219, atol=1e-3
@@ -69,4 +69,4 @@ def test_a_round_shows_the_colours_of_the_source():
     assert inside.mean() > 0.3
     gap = fake - source
     np.testing.assert_allclose(gap[inside].max(-1), gap[inside].min(-1), atol=1e-4)
-    assert np.abs(np.asarray(metrics.luma(fake)) - np.asarray(metrics.luma(source))).max() > 0.01
+    assert np.abs(np.asarray(color.luma(fake)) - np.asarray(color.luma(source))).max() > 0.01

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from gqst.models import winograd
+from gqst.ops import winograd
 
 # A kernel is narrow with this many times fewer channels on one side than on the other.
 _NARROW = 8
