@@ -8,10 +8,10 @@ Cost: that of `cyclegan`, 80,000 steps at 256 px, batch 1 (200 epochs of 400 pic
 
 import dataclasses
 
-from gqst import config
+from gqst import config, overrides
 
 
 def get_config() -> config.Config:
     """The experiment."""
     data = config.choice("tfds", dataset="cycle_gan/facades")
-    return dataclasses.replace(config.load("cyclegan"), data=data, steps=80_000)
+    return dataclasses.replace(overrides.load("cyclegan"), data=data, steps=80_000)

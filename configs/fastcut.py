@@ -8,11 +8,11 @@ Cost: 200,000 steps at 256 px, batch 1; each takes some two thirds of the time o
 
 import dataclasses
 
-from gqst import config
+from gqst import config, overrides
 
 
 def get_config() -> config.Config:
     """The experiment; with the bundled pictures until another data source is set."""
-    cut = config.load("cut")
+    cut = overrides.load("cut")
     losses = {"adversarial": cut.losses["adversarial"], "patch_nce": config.loss(10.0)}
     return dataclasses.replace(cut, steps=200_000, losses=losses)

@@ -9,10 +9,10 @@ Cost: that of `cyclegan`, 267,000 steps at 256 px, batch 1 (200 epochs of 1,334 
 
 import dataclasses
 
-from gqst import config
+from gqst import config, overrides
 
 
 def get_config() -> config.Config:
     """The experiment."""
     data = config.choice("tfds", dataset="cycle_gan/horse2zebra")
-    return dataclasses.replace(config.load("cyclegan"), data=data, steps=267_000)
+    return dataclasses.replace(overrides.load("cyclegan"), data=data, steps=267_000)

@@ -9,10 +9,10 @@ the style.
 
 import dataclasses
 
-from gqst import config
+from gqst import config, overrides
 
 
 def get_config() -> config.Config:
     """The experiment."""
     data = config.choice("tfds", dataset="cycle_gan/monet2photo")
-    return dataclasses.replace(config.load("cyclegan"), data=data, steps=1_257_000)
+    return dataclasses.replace(overrides.load("cyclegan"), data=data, steps=1_257_000)

@@ -30,12 +30,12 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-    from gqst import config
+    from gqst import overrides
     from gqst.report import plan as report
     from gqst.runtime import progress
     from gqst.training import hardware, planning
 
-    cfg = config.override(config.load(flags.config), flags.set)
+    cfg = overrides.override(overrides.load(flags.config), flags.set)
     target = hardware.find(flags.target)
     made = planning.make(cfg, target, search=not flags.no_search, cache=cli.cache("plans"), say=progress.say)
     print(report.text(made))

@@ -34,11 +34,11 @@ def main(argv: list[str] | None = None) -> None:
     if flags.trials < 1:
         parser.error(f"--trials {flags.trials} is not a number of trials")
 
-    from gqst import config
+    from gqst import overrides
     from gqst.report import search as report
     from gqst.training import search
 
-    cfg = config.override(config.load(flags.config), flags.set)
+    cfg = overrides.override(overrides.load(flags.config), flags.set)
     spaces = [search.parse(text) for text in flags.search]
     cli.use_compilation_cache()
     trials = search.run(cfg, spaces, flags.study, trials=flags.trials, seed=flags.seed, pruning=not flags.no_pruning)

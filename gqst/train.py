@@ -43,11 +43,11 @@ def main(argv: list[str] | None = None) -> None:
     if flags.workdir is None and not flags.dry_run:
         parser.error("--workdir is needed to train")
 
-    from gqst import config
+    from gqst import overrides
     from gqst.runtime import processes
     from gqst.training import loop, summary
 
-    cfg = config.override(config.load(flags.config), flags.set)
+    cfg = overrides.override(overrides.load(flags.config), flags.set)
     if flags.dry_run:
         print(summary.describe(cfg))
         return

@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
-from gqst import config, types
+from gqst import config, overrides, types
 from gqst.runtime import devices
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -55,7 +56,7 @@ def small(name: str, *changes: str) -> config.Config:
         shrink = [*PIXELS, *WITHOUT_FEATURES, *shrink]
     if name == "quickstart":
         shrink += ["discriminator.layers=1", "discriminator.scales=2"]
-    return config.override(config.load(name), [*shrink, *changes])
+    return overrides.override(overrides.load(name), [*shrink, *changes])
 
 
 @pytest.fixture
@@ -95,6 +96,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Image.Image]:
+    """Six photographs, at most 96 pixels wide or high."""
+    return [thumbnail(path) for path in sorted((ROOT / "gqst/data/demo/photos/train").glob("*.jpg"))[:6]]
+
+
+def thumbnail(path: pathlib.Path) -> Image.Image:
+    """The picture in a file, at most 96 pixels wide or high."""
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+    small.thumbnail((96, 96))
+    return small
 
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

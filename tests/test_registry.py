@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from gqst import config, registry, types
+from gqst import config, overrides, registry, types
 from gqst.data import sources
 from gqst.losses import base as losses
 from gqst.models import base as models
@@ -106,7 +106,7 @@ def test_a_generator_and_a_loss_from_outside(outsider):
     outsider(models.GENERATORS, "tint", Tint)
     losses.term("brightness")(brightness)
     try:
-        cfg = config.override(
+        cfg = overrides.override(
             conftest.small("style_image"),
             ["generator=tint", "generator.gain=0.5", "losses.brightness=2", "losses.brightness.aim=0.25"],
         )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gqst import cli, config, train
+from gqst import cli, config, overrides, train
 from gqst.data import sources
 from gqst.losses import base as losses
 from gqst.training import checkpoint, loop, recipes, run, state
@@ -32,7 +32,7 @@ def _arguments(workdir: pathlib.Path, *changes: str) -> list[str]:
 
 def _final(workdir: pathlib.Path, *changes: str) -> tuple[state.TrainState, dict]:
     """The newest state of a run, and its note."""
-    cfg = config.override(config.load("cyclegan"), [*TINY, *changes])
+    cfg = overrides.override(overrides.load("cyclegan"), [*TINY, *changes])
     recipe = recipes.build(cfg, paired=False)
     shapes = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0)))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -147,8 +147,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(run, tmp_pat
 
 def test_objectives_of_the_configs_are_what_they_say():
     kinds = {}
-    for name in config.bundled():
-        cfg = config.load(name)
+    for name in overrides.bundled():
+        cfg = overrides.load(name)
         paired = cfg.data.name in ("pairs", "matched", "clean")
         objective = losses.build(cfg.losses, paired=paired)
         kinds[name] = (paired, recipes.directions(objective))
@@ -276,8 +276,8 @@ def test_a_disk_that_fills_up_is_one_sentence(environment, tmp_path):
 def test_a_workdir_of_another_config_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     cfg = conftest.small("style_image")
-    (tmp_path / "run" / "config.json").write_text(config.to_json(cfg))
-    other = config.override(cfg, ["seed=1", "steps=7"])
+    (tmp_path / "run" / "config.json").write_text(overrides.to_json(cfg))
+    other = overrides.override(cfg, ["seed=1", "steps=7"])
     with pytest.raises(ValueError, match="holds a run of another config: seed is 0 there and 1 here"):
         loop.train(other, tmp_path / "run", devices=1, quiet=True)
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from PIL import Image, ImageFilter
 
 from gqst import types
-from gqst.data import transforms
+from gqst.pictures import decode
 
 Range = tuple[float, float]
 
@@ -44,13 +44,13 @@ class Degradation:
         blur, downscale, noise, quality = rng.random(4)
         grain = rng.standard_normal(picture.shape, np.float32)
         height, width = picture.shape[:2]
-        image = Image.fromarray(transforms.to_bytes(picture))
+        image = Image.fromarray(decode.to_bytes(picture))
         image = image.filter(ImageFilter.GaussianBlur(_between(self.blur, blur)))
         factor = _between(self.downscale, downscale)
         small = max(1, round(width / factor)), max(1, round(height / factor))
         image = image.resize(small, Image.Resampling.BICUBIC).resize((width, height), Image.Resampling.BICUBIC)
         damaged = np.asarray(image, np.float32) / np.float32(255) + np.float32(_between(self.noise, noise)) * grain
-        image = Image.fromarray(transforms.to_bytes(damaged))
+        image = Image.fromarray(decode.to_bytes(damaged))
         if self.jpeg is not None:
             file = io.BytesIO()
             image.save(file, "JPEG", quality=round(_between(self.jpeg, quality)))

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from gqst import config
 from gqst.data import transforms
 from gqst.data.sources import base
+from gqst.pictures import decode
 
 Prepared = tuple[UInt8[np.ndarray, "h w 3"], ...]
 """One picture, or the two of a pair at the same size, as `transforms.prepare` makes them."""
@@ -84,7 +85,7 @@ class Loader:
         for step in range(len(self)):
             try:
                 return self.load((index + step) % len(self))
-            except transforms.UnreadableError:
+            except decode.UnreadableError:
                 continue
         raise base.none_left(*self.domains)
 
@@ -102,7 +103,7 @@ class Loader:
                 break
             try:
                 found[index] = self.load(index)
-            except transforms.UnreadableError:
+            except decode.UnreadableError:
                 continue
         if not found:
             raise base.none_left(*self.domains)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from gqst import config, types
 from gqst.data import loading, sources, transforms
 from gqst.data.sources import base
+from gqst.pictures import decode
 
 CACHE_BYTES = 2**30
 """Decoded and resized pictures kept in memory, so that a small set is decoded once."""
@@ -187,7 +188,7 @@ def each(
     for index in range(len(loader))[share]:
         try:
             prepared = loader.load(index)
-        except transforms.UnreadableError:
+        except decode.UnreadableError:
             continue
         crops = tuple(transforms.crop(pixels, cfg.image_size) for pixels in prepared)
         if split.degrade is not None:

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from gqst import types
-from gqst.data import transforms
-from gqst.data.sources import files
-from gqst.inference import images, restore
+from gqst.data.sources import paths
+from gqst.inference import restore
+from gqst.pictures import decode, files
 
 _log = logging.getLogger("gqst")
 _End = Literal["written", "skipped", "failed"]
@@ -51,9 +51,9 @@ def plan(inputs: Sequence[str], output: pathlib.Path, *, suffix: str | None = No
     """
     jobs: list[Job] = []
     for given in inputs:
-        path = files.resolve(given)
+        path = paths.resolve(given)
         if path.is_dir():
-            found = files.listing(path, option="--input")
+            found = paths.listing(path, option="--input")
             jobs += [_job(p, output / p.relative_to(path), suffix) for p in found.paths]
         elif path.is_file():
             jobs.append(_job(path, output / path.name, suffix))
@@ -119,15 +119,15 @@ def run(
 
 
 def _job(source: pathlib.Path, output: pathlib.Path, suffix: str | None) -> Job:
-    own = source.suffix if source.suffix.lower() in images.FORMATS else ".png"
+    own = source.suffix if source.suffix.lower() in files.FORMATS else ".png"
     return Job(source=source, output=output.with_suffix(suffix or own))
 
 
 def _stylise(generator: restore.Generator, job: Job, max_size: int | None) -> bool:
     try:
-        picture = images.read(job.source, max_size=max_size)
+        picture = files.read(job.source, max_size=max_size)
         fake = generator(picture.rgb)
-    except transforms.UnreadableError as error:
+    except decode.UnreadableError as error:
         _log.warning("left out: %s", error)
         return False
     except (ValueError, MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -138,7 +138,7 @@ def _stylise(generator: restore.Generator, job: Job, max_size: int | None) -> bo
         _log.warning("left out: %s: the generator's output is not finite", job.source)
         return False
     try:
-        images.write(job.output, dataclasses.replace(picture, rgb=fake))
+        files.write(job.output, dataclasses.replace(picture, rgb=fake))
     except OSError as error:
         raise types.InputError(
             f"cannot write {job.output}: {error.strerror or error}; free space or choose another --output"

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from gqst import config, types
+from gqst import config, overrides, types
 from gqst.models import base as models
 from gqst.models import translate
 from gqst.ops import color
@@ -85,7 +85,7 @@ def load_generator(
     path = folder / "config.json"
     if not path.is_file():
         raise types.InputError(f"{folder} is not the folder of a run: it has no config.json")
-    cfg = config.from_json(path.read_text(encoding="utf-8"), origin=str(path))
+    cfg = overrides.from_json(path.read_text(encoding="utf-8"), origin=str(path))
     module = models.build_generator(cfg)
     size = cfg.image_size
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))

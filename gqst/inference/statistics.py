@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from gqst import types
+from gqst.pictures import files
 from gqst.quality import distribution
-from gqst.training import writer
 
 SUFFIX = ".npz"
 MOST_FEATURES = 5_000
@@ -54,7 +54,7 @@ def save(path: pathlib.Path, of: Statistics, about: Mapping[str, str]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"rows": of.rows, **of.moments.to_arrays(), **{key: np.asarray(value) for key, value in about.items()}}
-    with writer.whole(path) as part, part.open("wb") as file:
+    with files.atomic(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from gqst import config, types
-from gqst.data import pipeline, sources, transforms
-from gqst.data.sources import files
+from gqst.data import pipeline, sources
+from gqst.data.sources import paths
 from gqst.inference import evaluation, restore, statistics
+from gqst.pictures import decode
 from gqst.quality import figures
 from gqst.runtime import processes, progress
 from gqst.training import checkpoint
@@ -114,10 +115,10 @@ def of_folders(
     Raises:
       InputError: a folder is missing or empty, no picture can be read, or the sources are named otherwise.
     """
-    made = files.listing(outputs, option="--outputs")
+    made = paths.listing(outputs, option="--outputs")
     known = references is not None and references.endswith(statistics.SUFFIX)
-    wanted = files.listing(references, option="--references") if references and not known else None
-    given = files.listing(originals, option="--sources") if originals else None
+    wanted = paths.listing(references, option="--references") if references and not known else None
+    given = paths.listing(originals, option="--sources") if originals else None
     height, width = _size(made) if size is None else (size[0], size[-1])
     truths = _by_name(wanted)
     froms = _by_name(given)
@@ -221,20 +222,20 @@ def _as_items(pictures: evaluation.Pictures) -> Iterator[evaluation.Item]:
         yield evaluation.Item(str(index), picture)
 
 
-def _pictures(of: files.Files, height: int, width: int, share: slice) -> Iterator[np.ndarray]:
+def _pictures(of: paths.Files, height: int, width: int, share: slice) -> Iterator[np.ndarray]:
     for index in range(len(of))[share]:
         picture = _fitted(of, index, height, width)
         if picture is not None:
             yield picture
 
 
-def _fitted(of: files.Files, index: int | None, height: int, width: int) -> np.ndarray | None:
+def _fitted(of: paths.Files, index: int | None, height: int, width: int) -> np.ndarray | None:
     """A picture scaled and cropped to a size, f32 in [0, 1]; None, and a line in the log, if it cannot be read."""
     if index is None:
         return None
     try:
         image = of.load(index)
-    except transforms.UnreadableError as error:
+    except decode.UnreadableError as error:
         _log.warning("left out: %s", error)
         return None
     if image.size != (width, height):
@@ -242,18 +243,18 @@ def _fitted(of: files.Files, index: int | None, height: int, width: int) -> np.n
     return np.asarray(image, np.float32) / np.float32(255)
 
 
-def _size(of: files.Files) -> tuple[int, int]:
+def _size(of: paths.Files) -> tuple[int, int]:
     """Height and width of the first picture that can be read."""
     for index in range(len(of)):
         try:
             image = of.load(index)
-        except transforms.UnreadableError:
+        except decode.UnreadableError:
             continue
         return image.height, image.width
     raise types.InputError(f"none of the {len(of)} pictures in {of.origin} can be read")
 
 
-def _by_name(of: files.Files | None) -> dict[str, int]:
+def _by_name(of: paths.Files | None) -> dict[str, int]:
     return {} if of is None else {_stem(of.name(i)): i for i in range(len(of))}
 
 

@@ -3,7 +3,8 @@
 import json
 import pathlib
 
-from gqst.training import planning, writer
+from gqst.pictures import files
+from gqst.training import planning
 
 _GIB = 2**30
 
@@ -37,7 +38,7 @@ def text(plan: planning.Plan) -> str:
 
 def write_json(path: pathlib.Path, plan: planning.Plan) -> None:
     """Writes all figures, whole or not at all."""
-    writer.write_text(path, json.dumps(plan.to_dict(), indent=2) + "\n")
+    files.write_text(path, json.dumps(plan.to_dict(), indent=2) + "\n")
 
 
 def _fits(plan: planning.Plan) -> str:

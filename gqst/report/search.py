@@ -5,7 +5,8 @@ import io
 import pathlib
 from collections.abc import Sequence
 
-from gqst.training import search, writer
+from gqst.pictures import files
+from gqst.training import search
 
 
 def text(spaces: Sequence[search.Space], trials: Sequence[search.Trial]) -> str:
@@ -32,7 +33,7 @@ def write(folder: pathlib.Path, spaces: Sequence[search.Space], trials: Sequence
     for t in trials:
         values = [t.values.get(space.key, "") for space in spaces]
         rows.writerow([t.number, int(t.front), t.state, _blank(t.style_distance), _blank(t.quality), *values])
-    writer.write_text(folder / "table.csv", buffer.getvalue())
+    files.write_text(folder / "table.csv", buffer.getvalue())
     _plot(folder / "front.png", trials)
 
 

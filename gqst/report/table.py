@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from gqst.pictures import files
 from gqst.quality import figures
-from gqst.training import writer
 
 _HIGHER = frozenset({"ssim", "psnr", "ms_ssim", "pixel_accuracy", "contrast_structure", "content_retention"})
 _FEW = 100
@@ -60,7 +60,7 @@ def write_json(path: pathlib.Path, about: Mapping[str, str | int], measured: Map
         for picture, values in outputs.pictures.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer.write_text(path, json.dumps(whole, indent=2, allow_nan=False) + "\n")
+    files.write_text(path, json.dumps(whole, indent=2, allow_nan=False) + "\n")
 
 
 def write_csv(path: pathlib.Path, outputs: figures.Measured) -> None:
@@ -73,7 +73,7 @@ def write_csv(path: pathlib.Path, outputs: figures.Measured) -> None:
         rows.writerow([picture, *(values.get(name, "") for name in names)])
     rows.writerow(["(all)", *(outputs.means[name] for name in names)])
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer.write_text(path, buffer.getvalue())
+    files.write_text(path, buffer.getvalue())
 
 
 def _definition(name: str, about: Mapping[str, str | int]) -> str:

@@ -6,8 +6,9 @@ import pathlib
 
 import jax
 
-from gqst import config, types
+from gqst import config, overrides, types
 from gqst.data import pipeline, sources
+from gqst.pictures import files
 from gqst.quality import selection
 from gqst.runtime import processes, profiler, progress, signals
 from gqst.training import checkpoint, parallel, recipes, run, steering, summary, writer
@@ -61,7 +62,7 @@ def train(
     folder = pathlib.Path(workdir)
     # 1. Everything that can be wrong with the input is found before anything is written, on all processes.
     dataset, recipe, across = processes.together(lambda: _prepare(cfg, mode, devices))
-    processes.check_same("the config", config.flat(cfg))
+    processes.check_same("the config", overrides.flat(cfg))
     processes.check_same("the data", {name: split.sizes for name, split in dataset.splits.items()})
     processes.at_first(lambda: _claim(folder, cfg))
     processes.together(lambda: _check_shared(folder))
@@ -153,8 +154,8 @@ def _claim(folder: pathlib.Path, cfg: config.Config) -> None:
     checkpoint.check_writable(folder)
     path = folder / "config.json"
     if path.exists():
-        there = config.from_json(path.read_text(encoding="utf-8"), origin=str(path))
-        changed = config.differences(there, cfg)
+        there = overrides.from_json(path.read_text(encoding="utf-8"), origin=str(path))
+        changed = overrides.differences(there, cfg)
         if changed:
             key, (old, new) = next(iter(changed.items()))
             more = f" and {len(changed) - 1} more keys" if len(changed) > 1 else ""
@@ -162,7 +163,7 @@ def _claim(folder: pathlib.Path, cfg: config.Config) -> None:
                 f"{folder} holds a run of another config: {key} is {old!r} there and {new!r} here{more}; "
                 "give another --workdir, or the config that it was started with"
             )
-    writer.write_text(path, config.to_json(cfg))
+    files.write_text(path, overrides.to_json(cfg))
 
 
 def _farewell(result: Result, folder: pathlib.Path, cfg: config.Config, ended: str) -> str:

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import gqst
 from gqst import config, types
 from gqst.data import sources
+from gqst.pictures import files
 from gqst.runtime import devices
-from gqst.training import hardware, parallel, recipes, state, step, traffic, writer
+from gqst.training import hardware, parallel, recipes, state, step, traffic
 
 _LARGEST = 4096
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -212,7 +213,7 @@ def _compile(
     say(f"compiled in {time.monotonic() - started:.0f} s: {made.memory / 2**30:.2f} GiB a device")
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer.write_text(path, json.dumps(dataclasses.asdict(made)))
+        files.write_text(path, json.dumps(dataclasses.asdict(made)))
     return made
 
 

@@ -1,6 +1,5 @@
 """Hyper-parameter search over config keys with Optuna, for two ends at once: near the style, good in quality."""
 
-import ast
 import dataclasses
 import importlib
 import json
@@ -11,7 +10,7 @@ from typing import Any
 
 import jax
 
-from gqst import config, types
+from gqst import config, overrides, types
 from gqst.runtime import progress
 from gqst.training import loop
 
@@ -73,9 +72,9 @@ def parse(text: str) -> Space:
         raise types.InputError(f"--search {text!r} is not of the form KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=A,B,C")
     low, dots, rest = values.partition("..")
     if not dots:
-        return Space(key, choices=tuple(_literal(value) for value in values.split(",")))
+        return Space(key, choices=tuple(overrides.literal(value.strip()) for value in values.split(",")))
     high, _, scale = rest.partition(":")
-    ends = [_literal(low), _literal(high)]
+    ends = [overrides.literal(low.strip()), overrides.literal(high.strip())]
     if scale not in ("", "log") or not all(isinstance(end, int | float) for end in ends):
         raise types.InputError(f"--search {text!r}: a range is two numbers, as in {key}=0.01..1 or {key}=0.01..1:log")
     if not ends[0] < ends[1] or (scale and ends[0] <= 0):
@@ -108,9 +107,9 @@ def run(
     optuna = _optuna()
     for space in spaces:  # an unknown key is found before anything is trained
         value = space.choices[0] if space.choices else space.low
-        config.override(cfg, [f"{space.key}={value!r}"])
+        overrides.override(cfg, [f"{space.key}={value!r}"])
     folder.mkdir(parents=True, exist_ok=True)
-    asked = json.dumps({"config": config.to_json(cfg), "search": [dataclasses.asdict(space) for space in spaces]})
+    asked = json.dumps({"config": overrides.to_json(cfg), "search": [dataclasses.asdict(space) for space in spaces]})
     study = optuna.create_study(
         storage=f"sqlite:///{(folder / 'study.db').absolute()}",
         study_name="gqst",
@@ -126,7 +125,7 @@ def run(
     def objective(trial: Any) -> tuple[float, float]:
         values = {space.key: space.suggest(trial) for space in spaces}
         progress.say(f"trial {trial.number + 1}: " + ", ".join(f"{key}={value}" for key, value in values.items()))
-        chosen = config.override(cfg, [f"{key}={value!r}" for key, value in values.items()])
+        chosen = overrides.override(cfg, [f"{key}={value!r}" for key, value in values.items()])
         rounds: list[tuple[float, float]] = []
         best: tuple[float, float, float] | None = None
 
@@ -195,10 +194,3 @@ def _optuna() -> Any:
         raise types.InputError("gqst.sweep needs Optuna: pip install 'gqst[sweep]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
-        return text.strip()

@@ -1,21 +1,15 @@
 """What a run writes for people: metrics as JSON lines and TensorBoard events, sample grids as PNG."""
 
-import contextlib
 import json
-import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorboardX
-from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from jaxtyping import Float
 
-from gqst.data import transforms
-
-_GAP = 4
-_SMALLEST_CELL = 128
+from gqst.pictures import files, grid
 
 
 class Writer:
@@ -63,9 +57,9 @@ class Writer:
             self._events.add_scalar(f"multiplier/{said['label']}", said["new"], step)
 
     def samples(self, step: int, columns: Mapping[str, Float[np.ndarray, "n h w 3"]]) -> pathlib.Path:
-        """Writes the `grid` of these as `samples/<step>.png` and as an event; the file's path."""
-        path, picture = self._path(step), grid(columns)
-        write_png(path, picture)
+        """Writes the grid of these as `samples/<step>.png` and as an event; the file's path."""
+        path, picture = self._path(step), np.asarray(grid.picture_grid(columns))
+        files.write_png(path, picture)
         self._events.add_image("samples", picture, step, dataformats="HWC")
         return path
 
@@ -102,49 +96,6 @@ class Mute(Writer):
         """Nothing."""
 
 
-def grid(columns: Mapping[str, Float[np.ndarray, "n h w 3"]]) -> UInt8[np.ndarray, "H W 3"]:
-    """Pictures in [0, 1] as one: a titled column for each kind, a row for each picture, 8 bit."""
-    first = next(iter(columns.values()))
-    height, width = first[0].shape[:2]
-    zoom = max(1, -(-_SMALLEST_CELL // min(height, width)))
-    cell = (width * zoom, height * zoom)
-    font = ImageFont.load_default(size=14)
-    title = 22
-    sheet = Image.new(
-        "RGB",
-        (len(columns) * (cell[0] + _GAP) + _GAP, title + len(first) * (cell[1] + _GAP)),
-        "white",
-    )
-    draw = ImageDraw.Draw(sheet)
-    for column, (name, pictures) in enumerate(columns.items()):
-        left = _GAP + column * (cell[0] + _GAP)
-        draw.text((left, 2), name, fill="black", font=font)
-        for row, picture in enumerate(pictures):
-            tile = Image.fromarray(transforms.to_bytes(picture)).resize(cell, Image.Resampling.NEAREST)
-            sheet.paste(tile, (left, title + row * (cell[1] + _GAP)))
-    return np.asarray(sheet)
-
-
-@contextlib.contextmanager
-def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path to write to in place of `path`, which it becomes if nothing is raised."""
-    part = path.with_name(f".{path.name}.part")
-    yield part
-    os.replace(part, path)
-
-
-def write_png(path: pathlib.Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Writes a picture whole or not at all."""
-    with whole(path) as part:
-        Image.fromarray(picture).save(part, format="PNG")
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    with whole(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
 def _drop_after(path: pathlib.Path, step: int) -> None:
     if not path.exists():
         return
@@ -156,10 +107,10 @@ def _drop_after(path: pathlib.Path, step: int) -> None:
             continue  # cut off by a kill
         if said <= step:
             kept.append(line + "\n")
-    write_text(path, "".join(kept))
+    files.write_text(path, "".join(kept))
 
 
 def _keep_lines(path: pathlib.Path, count: int) -> None:
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(path, "".join(lines[:count]))
+        files.write_text(path, "".join(lines[:count]))

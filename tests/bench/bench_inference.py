@@ -13,17 +13,18 @@ from collections.abc import Callable
 
 import bench_step
 
+from gqst import overrides
+
 
 def jax_generator(size: int, batch: int, filters: int, blocks: int) -> Callable[[], float]:
     """Returns a function that translates a batch, as `gqst.stylize` does."""
     import jax
     import numpy as np
 
-    from gqst import config
     from gqst.inference import restore
     from gqst.models import base as models
 
-    cfg = config.override(config.load("cyclegan"), [f"generator.filters={filters}", f"generator.blocks={blocks}"])
+    cfg = overrides.override(overrides.load("cyclegan"), [f"generator.filters={filters}", f"generator.blocks={blocks}"])
     pictures = np.random.default_rng(0).random((batch, size, size, 3), np.float32)
     variables = jax.jit(models.build_generator(cfg).init)(jax.random.key(0), pictures)
     generator = restore.Generator(cfg, variables, 0)

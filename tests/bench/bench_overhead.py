@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 
-from gqst import config
+from gqst import overrides
 from gqst.training import parallel, recipes
 
 QUALITY = ("losses.structure.weight=5", "losses.structure.term=quality", "losses.structure.metric=contrast_structure")
@@ -46,7 +46,7 @@ def main() -> None:
 
 def prepared(name: str, *changes: str):
     """A function that takes a step and gives its seconds; compiled."""
-    cfg = config.override(config.load(name), changes)
+    cfg = overrides.override(overrides.load(name), changes)
     across = parallel.build(recipes.build(cfg, paired=False), batch_size=cfg.batch_size, devices=jax.devices()[:1])
     rng = np.random.default_rng(0)
     shape = (cfg.batch_size, cfg.image_size, cfg.image_size, 3)

@@ -21,6 +21,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from gqst import overrides
+
 _REST = 0.3
 
 sys.path[:0] = [str(pathlib.Path(__file__).parents[2]), str(pathlib.Path(__file__).parent)]
@@ -31,12 +33,11 @@ def jax_step(size: int, batch: int, filters: int, blocks: int) -> Callable[[], f
     import jax
     import numpy as np
 
-    from gqst import config
     from gqst.training import parallel, recipes
 
     changes = [f"image_size={size}", f"batch_size={batch}", f"generator.filters={filters}"]
     changes += [f"generator.blocks={blocks}", f"discriminator.filters={filters}", "pool_size=0"]
-    recipe = recipes.build(config.override(config.load("cyclegan"), changes), paired=False)
+    recipe = recipes.build(overrides.override(overrides.load("cyclegan"), changes), paired=False)
     across = parallel.build(recipe, batch_size=batch, devices=jax.devices()[:1])
     rng = np.random.default_rng(0)
     shape = (batch, size, size, 3)

@@ -7,21 +7,17 @@ from importlib import resources
 import pytest
 from PIL import Image
 
+from tests import conftest
+
 DEMO = pathlib.Path(str(resources.files("gqst.data") / "demo"))
 PHOTOS = sorted((DEMO / "photos" / "train").glob("*.jpg"))
 PRINTS = sorted((DEMO / "ukiyoe" / "train").glob("*.jpg"))
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[Image.Image]:
-    """Six photographs, at most 96 pixels wide or high."""
-    return [_small(path) for path in PHOTOS[:6]]
-
-
-@pytest.fixture(scope="session")
 def prints() -> list[Image.Image]:
     """Four prints, at most 96 pixels wide or high."""
-    return [_small(path) for path in PRINTS[:4]]
+    return [conftest.thumbnail(path) for path in PRINTS[:4]]
 
 
 @pytest.fixture
@@ -48,10 +44,3 @@ def unpaired(tmp_path, pictures, prints, fill) -> pathlib.Path:
     fill(root / "testA", pictures[:2])
     fill(root / "testB", prints[:1])
     return root
-
-
-def _small(path: pathlib.Path) -> Image.Image:
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-    small.thumbnail((96, 96))
-    return small

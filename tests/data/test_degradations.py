@@ -9,7 +9,8 @@ import skimage.metrics
 from PIL import Image, ImageFilter
 
 from gqst import config, types
-from gqst.data import degradations, pipeline, sources, transforms
+from gqst.data import degradations, pipeline, sources
+from gqst.pictures import decode
 
 OFF = {"blur": (0.0, 0.0), "downscale": (1.0, 1.0), "noise": (0.0, 0.0), "jpeg": None}
 
@@ -28,7 +29,7 @@ def test_nothing_is_done_where_all_is_off(picture):
 
 
 def test_each_is_what_pillow_does(picture):
-    image = Image.fromarray(transforms.to_bytes(picture))
+    image = Image.fromarray(decode.to_bytes(picture))
     blurred = np.asarray(image.filter(ImageFilter.GaussianBlur(2.0)), np.float32) / 255
     np.testing.assert_array_equal(_damage(picture, blur=(2.0, 2.0)), blurred)
     file = io.BytesIO()
@@ -68,7 +69,7 @@ def test_ranges_that_make_no_sense(tmp_path, option, value):
 @pytest.fixture
 def dataset(tmp_path, picture):
     for i in range(3):
-        Image.fromarray(transforms.to_bytes(np.roll(picture, 9 * i, 1))).save(tmp_path / f"{i}.png")
+        Image.fromarray(decode.to_bytes(np.roll(picture, 9 * i, 1))).save(tmp_path / f"{i}.png")
     return sources.build(config.choice("clean", root=str(tmp_path)), validation=1)
 
 

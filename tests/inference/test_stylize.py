@@ -10,7 +10,8 @@ from PIL import Image
 
 import gqst
 from gqst import cli, stylize, types
-from gqst.inference import batch, images, restore
+from gqst.inference import batch, restore
+from gqst.pictures import files
 from gqst.training import loop
 from tests import conftest
 
@@ -141,9 +142,9 @@ def test_a_failed_write_leaves_the_old_file(monkeypatch, tmp_path):
     def fail(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images.os, "replace", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(OSError, match="No space"):
-        images.write(path, images.Picture(rgb=np.zeros((8, 8, 3), np.float32)))
+        files.write(path, files.Picture(rgb=np.zeros((8, 8, 3), np.float32)))
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
@@ -151,7 +152,7 @@ def test_a_full_disk_is_one_sentence(monkeypatch, generator, photos, tmp_path):
     def fail(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images, "write", fail)
+    monkeypatch.setattr(files, "write", fail)
     jobs = batch.plan([str(photos / "odd.jpg")], tmp_path / "out")
     with pytest.raises(types.InputError, match=r"cannot write .*odd.jpg: No space left on device; free"):
         batch.run(generator, jobs)

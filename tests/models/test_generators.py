@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gqst import config, types
+from gqst import config, overrides, types
 from gqst.models import base
 from gqst.ops import convolutions
 from gqst.training import recipes, state, summary
@@ -166,9 +166,9 @@ def test_too_small_pictures(name, least):
         jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, least - 1, least, 3)))
 
 
-@pytest.mark.parametrize("name", sorted(config.bundled()))
+@pytest.mark.parametrize("name", sorted(overrides.bundled()))
 def test_every_config_traces_at_its_real_size(name):
-    cfg = config.load(name)
+    cfg = overrides.load(name)
     recipe = recipes.build(cfg, paired=cfg.conditional or "l1" in cfg.losses)
     before = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0)))
     after, metrics = summary.trace(cfg, recipe)
@@ -179,7 +179,7 @@ def test_every_config_traces_at_its_real_size(name):
 
 def test_a_step_in_bfloat16_keeps_a_wide_state():
     cfg = conftest.small("style_image")
-    narrow = config.override(cfg, ["compute_dtype=bfloat16"])
+    narrow = overrides.override(cfg, ["compute_dtype=bfloat16"])
     states = [summary.trace(c, recipes.build(c, paired=False))[0] for c in (cfg, narrow)]
     assert _kinds(states[0]) == _kinds(states[1])
 
@@ -189,7 +189,7 @@ def _kinds(tree):
 
 
 def test_a_picture_size_that_the_network_cannot_take():
-    cfg = config.override(config.load("pix2pix"), ["image_size=128"])
+    cfg = overrides.override(overrides.load("pix2pix"), ["image_size=128"])
     with pytest.raises(types.InputError, match="image_size=128: the network needs pictures of 256 px"):
         recipes.build(cfg, paired=True)
 

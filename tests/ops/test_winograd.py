@@ -7,7 +7,7 @@ import pytest
 import scipy.signal
 
 from gqst.ops import convolutions, winograd
-from tests.models import test_convolutions as others
+from tests.ops import test_convolutions as others
 
 SIDES = [(6, 8), (7, 4), (5, 9), (1, 2)]
 """Of the outputs: even, odd, and less than a patch."""

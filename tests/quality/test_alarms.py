@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from gqst.data import transforms
-from gqst.data.sources import files
+from gqst.data.sources import paths
+from gqst.pictures import decode
 from gqst.quality import alarms
 
 
 @pytest.fixture(scope="module")
 def photos():
     """The bundled photographs, 48 px."""
-    found = files.listing("demo:photos/train", option="photos")
+    found = paths.listing("demo:photos/train", option="photos")
     pictures = [found.load(i).resize((48, 48)) for i in range(len(found))]
     return np.stack([np.asarray(p, np.float32) / 255.0 for p in pictures])
 
@@ -74,5 +74,5 @@ def test_a_generator_that_learns_no_more(share, norm, kinds):
 
 def test_sides_that_eight_does_not_divide(photos):
     odd = photos[:, :45, :43]
-    assert transforms.to_bytes(odd[0]).shape == (45, 43, 3)
+    assert decode.to_bytes(odd[0]).shape == (45, 43, 3)
     assert alarms.diversity(odd, odd) == pytest.approx(1.0)

@@ -9,7 +9,7 @@ import sys
 import jax
 import numpy as np
 
-from gqst import config
+from gqst import overrides
 from gqst.training import hardware, parallel, planning, recipes
 
 _STATUS = pathlib.Path("/proc/self/status")
@@ -22,7 +22,7 @@ def _resident(key: str) -> int:
 
 def main(name: str, changes: list[str]) -> None:
     """Prints both, in bytes."""
-    cfg = config.override(config.load(name), changes)
+    cfg = overrides.override(overrides.load(name), changes)
     planned = planning.make(cfg, hardware.find("cpu"), search=False)
     across = parallel.build(
         recipes.build(cfg, paired=False), batch_size=cfg.batch_size, devices=jax.local_devices()[:1]

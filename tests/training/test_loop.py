@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from gqst import config, types
+from gqst import overrides, types
 from gqst.models import base as models
 from gqst.training import loop, run
 from tests import conftest
@@ -36,12 +36,12 @@ def registered():
 
 def _config(*changes):
     cfg = conftest.small("style_image", "steps=40", "round_every=10", "checkpoint_every=10", "batch_size=2")
-    cfg = config.override(
+    cfg = overrides.override(
         cfg, [f"generator={NAME}", "discriminator.layers=1", "discriminator.filters=4", "validation=4"]
     )
     # The losses of a generator that learns next to nothing by itself.
     rates = [f"{player}_optimizer.learning_rate=1e-6" for player in ("generator", "discriminator")]
-    return config.override(cfg, [*rates, *changes])
+    return overrides.override(cfg, [*rates, *changes])
 
 
 @pytest.fixture

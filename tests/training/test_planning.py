@@ -10,7 +10,7 @@ import sys
 import jax
 import pytest
 
-from gqst import config, plan, types
+from gqst import overrides, plan, types
 from gqst.report import plan as report
 from gqst.training import hardware, planning
 from tests import conftest
@@ -134,7 +134,9 @@ def test_memory_of_a_plan_is_what_a_run_takes():
 
 def test_flops_are_those_of_the_networks():
     """A CycleGAN step makes six pictures, and a gradient costs two forward passes; the rest is small beside it."""
-    cfg = config.override(config.load("cyclegan"), ["discriminator.filters=4", "generator.blocks=2", "image_size=64"])
+    cfg = overrides.override(
+        overrides.load("cyclegan"), ["discriminator.filters=4", "generator.blocks=2", "image_size=64"]
+    )
     made = planning.make(cfg, hardware.find("cpu"), search=False)
     blocks = 2 * 2 * 9 * 256 * 256 * 16 * 16
     ends = 2 * 49 * 3 * 64 * 64 * 64  # of the first layer; the last has as many
@@ -186,7 +188,7 @@ def test_a_compiler_that_is_not_installed(monkeypatch, target, module, extra):
 
 
 def test_a_batch_that_the_devices_do_not_divide():
-    cfg = config.override(config.load("cyclegan"), SMALL)
+    cfg = overrides.override(overrides.load("cyclegan"), SMALL)
     target = hardware.Target("two", jax.devices()[:4], hardware.find("cpu").chip)
     with pytest.raises(types.InputError, match="batch_size=2 does not divide over 4 devices"):
         planning.make(cfg, target, search=False)
@@ -195,6 +197,6 @@ def test_a_batch_that_the_devices_do_not_divide():
 @pytest.mark.slow  # a TPU's compiler takes minutes; only where it is installed
 def test_a_plan_for_a_tpu():
     pytest.importorskip("libtpu")
-    cfg = config.override(config.load("cyclegan"), [*SMALL, "batch_size=4"])
+    cfg = overrides.override(overrides.load("cyclegan"), [*SMALL, "batch_size=4"])
     made = planning.make(cfg, hardware.find("v5e:2x2"), search=False)
     assert made.fits and made.devices == 4 and made.compiled.program > 0 and made.seconds is not None

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gqst import config, types
+from gqst import overrides, types
 from gqst.quality import metrics as quality
 from gqst.training import gradients, parallel, recipes, state, step, summary
 from tests import conftest
@@ -395,7 +395,7 @@ def _normal(vgg, weights, picture):
 @pytest.mark.parametrize(("pool", "seen"), [(0, 3), (4, 4)])
 def test_a_feature_network_sees_each_picture_once(by_features, pool, seen, monkeypatch):
     """Source, target and fake, whoever looks at them; and what a pool gives in the fake's place."""
-    recipe = recipes.build(config.override(by_features, [f"pool_size={pool}"]), paired=False)
+    recipe = recipes.build(overrides.override(by_features, [f"pool_size={pool}"]), paired=False)
     calls = []
     vgg = type(recipe.features["vgg16"])
     apply = vgg.apply
@@ -425,7 +425,7 @@ def test_the_encoders_layers_that_losses_ask_for():
     cfg = conftest.small("cut", "losses.identity_nce=off")
     recipe = recipes.build(cfg, paired=False)
     assert recipe.encoded == dict.fromkeys(("fake", "source"), ("pixels", "down1", "down2", "block1"))
-    given = config.override(cfg, ["losses.patch_nce.layers=('down1',)"])
+    given = overrides.override(cfg, ["losses.patch_nce.layers=('down1',)"])
     assert recipes.build(given, paired=False).encoded["fake"] == ("down1",)
     for change, pattern in (
         ("losses.patch_nce.layers=('down7',)", "has no layer 'down7'.*block1"),
@@ -433,7 +433,7 @@ def test_the_encoders_layers_that_losses_ask_for():
         ("losses.other.term=patch_nce losses.other.weight=1 losses.other.width=8", "share one width"),
     ):
         with pytest.raises(types.InputError, match=pattern):
-            recipes.build(config.override(cfg, change.split()), paired=False)
+            recipes.build(overrides.override(cfg, change.split()), paired=False)
 
 
 def test_one_head_serves_all_losses_of_a_term():

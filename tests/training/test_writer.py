@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
-from gqst.data import transforms
+from gqst.pictures import grid
 from gqst.training import writer
 
 
@@ -67,62 +67,6 @@ def test_samples_are_a_file_and_an_event(tmp_path):
     path = out.samples(7, columns)
     out.close()
     assert path == tmp_path / "samples" / "0000007.png"
-    np.testing.assert_array_equal(np.asarray(Image.open(path)), writer.grid(columns))
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), grid.picture_grid(columns))
     (shown,) = [v.image for e in _events(tmp_path) for v in e.summary.value if v.tag == "samples"]
-    assert (shown.height, shown.width) == (22 + 134, 4 + 144)
-
-
-def test_grid_layout():
-    """Pixels are repeated up to 128 px a side; 4 px between pictures, 22 px for the titles."""
-    rng = np.random.default_rng(0)
-    columns = {name: rng.random((2, 50, 60, 3), np.float32) for name in ("source", "fake", "cycled")}
-    sheet = writer.grid(columns)
-    zoom = 3  # 150 x 180
-    assert sheet.shape == (22 + 2 * (150 + 4), 4 + 3 * (180 + 4), 3) and sheet.dtype == np.uint8
-    for column, pictures in enumerate(columns.values()):
-        for row, picture in enumerate(pictures):
-            top, left = 22 + row * 154, 4 + column * 184
-            tile = sheet[top : top + 150, left : left + 180]
-            expected = np.rint(picture * 255).astype(np.uint8).repeat(zoom, 0).repeat(zoom, 1)
-            np.testing.assert_array_equal(tile, expected)
-        assert (sheet[:20, left : left + 60] < 128).any()  # a title
-    assert (sheet[:, :4] == 255).all()
-
-
-def test_large_pictures_keep_their_size():
-    assert writer.grid({"fake": np.zeros((1, 200, 300, 3))}).shape == (22 + 204, 4 + 304, 3)
-
-
-def test_bytes_are_rounded_and_clipped():
-    values = np.array([-0.5, 0.0, 0.49 / 255, 0.51 / 255, 254.6 / 255, 1.0, 7.0]).reshape(1, 7, 1)
-    np.testing.assert_array_equal(transforms.to_bytes(values).ravel(), [0, 0, 0, 1, 255, 255, 255])
-
-
-def test_pictures_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "a.png"
-    first = np.zeros((4, 4, 3), np.uint8)
-    writer.write_png(path, first)
-    before = path.read_bytes()
-
-    def fail(image, file, **options):
-        pathlib.Path(file).write_bytes(b"half")
-        raise OSError("no space")
-
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OSError, match="no space"):
-        writer.write_png(path, first + 1)
-    assert path.read_bytes() == before
-
-
-def test_texts_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "a.txt"
-    writer.write_text(path, "één")
-    assert path.read_text(encoding="utf-8") == "één" and list(tmp_path.iterdir()) == [path]
-
-    def fail(*args, **options):
-        raise OSError("no space")
-
-    monkeypatch.setattr(pathlib.Path, "write_text", fail)
-    with pytest.raises(OSError, match="no space"):
-        writer.write_text(path, "other")
-    assert path.read_text(encoding="utf-8") == "één"
+    assert (shown.height, shown.width) == (28 + 130 + 8, 8 + 140 + 8)

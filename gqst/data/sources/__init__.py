@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gqst import config, registry, types
 from gqst.data.sources import base
 from gqst.data.sources.base import SOURCES, Dataset, Pictures, Split
-from gqst.data.transforms import UnreadableError
+from gqst.pictures.decode import UnreadableError
 
 __all__ = ["SOURCES", "Dataset", "Pictures", "Split", "UnreadableError", "build", "check"]
 

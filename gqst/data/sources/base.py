@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from gqst import registry, types
-from gqst.data import transforms
+from gqst.pictures import decode
 
 SOURCES = registry.Registry("data source")
 """Members take options by keyword and return a `Dataset`; `sources.build` does the rest."""
@@ -39,7 +39,7 @@ class Pictures(Protocol):
 
         Args:
           index: from 0 up to the length.
-          shorter: a size that the caller will shrink the shorter side to; see `transforms.decode`.
+          shorter: a size that the caller will shrink the shorter side to; see `decode.decode`.
 
         Raises:
           UnreadableError: it cannot be decoded.
@@ -117,7 +117,7 @@ class Unreadable:
         """How many there are."""
         return len(self._reasons)
 
-    def add(self, error: transforms.UnreadableError) -> None:
+    def add(self, error: decode.UnreadableError) -> None:
         """Notes a picture; logs one line the first time."""
         with self._lock:
             known = error.name in self._reasons
@@ -132,7 +132,7 @@ class Watched:
 
     pictures: Pictures
     unreadable: Unreadable
-    _errors: dict[int, transforms.UnreadableError] = dataclasses.field(default_factory=dict)
+    _errors: dict[int, decode.UnreadableError] = dataclasses.field(default_factory=dict)
 
     @property
     def origin(self) -> str:
@@ -150,10 +150,10 @@ class Watched:
     def load(self, index: int, *, shorter: int | None = None) -> Image.Image:
         """As `Pictures.load`."""
         if known := self._errors.get(index):
-            raise transforms.UnreadableError(known.name, known.reason)
+            raise decode.UnreadableError(known.name, known.reason)
         try:
             return self.pictures.load(index, shorter=shorter)
-        except transforms.UnreadableError as error:
+        except decode.UnreadableError as error:
             self._errors[index] = error
             self.unreadable.add(error)
             raise

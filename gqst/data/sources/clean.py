@@ -1,7 +1,7 @@
 """Clean pictures, whose damaged forms are the sources."""
 
 from gqst.data import degradations
-from gqst.data.sources import base, files
+from gqst.data.sources import base, paths
 
 _USUAL = degradations.Degradation()
 
@@ -29,7 +29,7 @@ def clean(
     damage = degradations.Degradation(blur=blur, downscale=downscale, noise=noise, jpeg=jpeg)
 
     def split(path: str, option: str) -> base.Split:
-        pictures = files.listing(path, option=option)
+        pictures = paths.listing(path, option=option)
         return base.Split(pictures, pictures, paired=True, degrade=damage)
 
     return base.Dataset(train=split(root, "root"), test=None if test is None else split(test, "test"))

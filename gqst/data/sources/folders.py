@@ -6,8 +6,8 @@ import pathlib
 from typing import Any
 
 from gqst import registry, types
-from gqst.data import transforms
-from gqst.data.sources import base, files
+from gqst.data.sources import base, paths
+from gqst.pictures import decode
 
 _STYLES = "styles"
 
@@ -41,7 +41,7 @@ def folders(
         raise types.InputError("data source 'folders' takes test_source only without root")
     inside = {name: os.path.join(root, name) for name in ("trainA", "trainB", "testA", "testB")}
     tests = [inside[name] for name in ("testA", "testB")]
-    has_test = any(files.resolve(path).exists() for path in tests)
+    has_test = any(paths.resolve(path).exists() for path in tests)
     return base.Dataset(
         train=_split("folders", trainA=inside["trainA"], trainB=inside["trainB"]),
         test=_split("folders", testA=tests[0], testB=tests[1]) if has_test else None,
@@ -56,7 +56,7 @@ def demo(*, source: str = "photos", target: str = "ukiyoe") -> base.Dataset:
       source: name of the source domain.
       target: name of the target domain.
     """
-    bundled = files.resolve("demo:")
+    bundled = paths.resolve("demo:")
     known = sorted(path.parent.name for path in bundled.glob("*/train"))
     for option, name in (("source", source), ("target", target)):
         if name not in known:
@@ -79,20 +79,20 @@ def style_image(*, image: str, photos: str, test_photos: str | None = None) -> b
       photos: a folder of photographs.
       test_photos: a folder of photographs that are kept for the test split.
     """
-    path = files.resolve(image)
+    path = paths.resolve(image)
     if path.is_dir():
         raise types.InputError(f"the style image {image} is a folder; wanted is one picture")
     try:
-        transforms.decode(path)
-    except transforms.UnreadableError as error:
+        decode.decode(path)
+    except decode.UnreadableError as error:
         raise types.InputError(
             f"the style image {image} cannot be read: {error.reason}{_bundled_styles(image)}"
         ) from error
-    style = files.Files(path.parent, [path])
-    train = base.Split(files.listing(photos, option="photos"), style)
+    style = paths.Files(path.parent, [path])
+    train = base.Split(paths.listing(photos, option="photos"), style)
     if test_photos is None:
         return base.Dataset(train=train)
-    test = dataclasses.replace(train, source=files.listing(test_photos, option="test_photos"))
+    test = dataclasses.replace(train, source=paths.listing(test_photos, option="test_photos"))
     return base.Dataset(train=train, test=test)
 
 
@@ -108,13 +108,13 @@ def _split(origin: str, **options: Any) -> base.Split:
     for option, path in options.items():
         if path is None:
             raise types.InputError(f"data source {origin!r} needs the option {option!r} too")
-    source, target = (files.listing(path, option=option) for option, path in options.items())
+    source, target = (paths.listing(path, option=option) for option, path in options.items())
     return base.Split(source, target)
 
 
 def _bundled_styles(image: str) -> str:
     if not image.startswith("demo:"):
         return ""
-    folder = files.resolve(f"demo:{_STYLES}")
+    folder = paths.resolve(f"demo:{_STYLES}")
     names = ", ".join(f"demo:{_STYLES}/{pathlib.PurePath(p).name}" for p in sorted(folder.iterdir()))
     return f" (there are {names})"

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from PIL import Image
 
 from gqst import types
-from gqst.data import transforms
-from gqst.data.sources import base, files
+from gqst.data.sources import base, paths
+from gqst.pictures import decode
 
 _SHOWN = 3
 # The two halves of a file are asked for one after the other, by a few threads.
@@ -29,9 +29,9 @@ def pairs(*, root: str, direction: Literal["AtoB", "BtoA"] = "AtoB") -> base.Dat
 
     def split(name: str) -> base.Split | None:
         folder = os.path.join(root, name)
-        if name != "train" and not files.resolve(folder).exists():
+        if name != "train" and not paths.resolve(folder).exists():
             return None
-        both = files.listing(folder, option="root")
+        both = paths.listing(folder, option="root")
         # Not decoded at a reduced size, which could shift the border between the two.
         decode = functools.lru_cache(_REMEMBERED)(both.load)
         left, right = Half(both, decode, 0), Half(both, decode, 1)
@@ -47,7 +47,7 @@ def pairs(*, root: str, direction: Literal["AtoB", "BtoA"] = "AtoB") -> base.Dat
 class Half:
     """The left (0) or right (1) half of every picture."""
 
-    pictures: files.Files
+    pictures: paths.Files
     decode: Callable[[int], Image.Image]
     side: int
 
@@ -71,7 +71,7 @@ class Half:
         half = both.width // 2
         if not half:
             path = str(self.pictures.paths[index])
-            raise transforms.UnreadableError(path, "it does not hold two pictures side by side")
+            raise decode.UnreadableError(path, "it does not hold two pictures side by side")
         # Where the width is odd, the column in the middle belongs to neither.
         left = self.side * (both.width - half)
         return both.crop((left, 0, left + half, both.height))
@@ -103,7 +103,7 @@ def matched(
 
 def _matched(**options: Any) -> base.Split:
     (first, source), (second, target) = (
-        (path, _by_stem(files.listing(path, option=option), path)) for option, path in options.items()
+        (path, _by_stem(paths.listing(path, option=option), path)) for option, path in options.items()
     )
     if source.keys() != target.keys():
         alone = [
@@ -118,12 +118,12 @@ def _matched(**options: Any) -> base.Split:
     return base.Split(_ordered(first, source), _ordered(second, target), paired=True)
 
 
-def _ordered(folder: str, by_stem: dict[str, pathlib.Path]) -> files.Files:
+def _ordered(folder: str, by_stem: dict[str, pathlib.Path]) -> paths.Files:
     """Files in an order that does not depend on their suffixes."""
-    return files.Files(files.resolve(folder), [by_stem[stem] for stem in sorted(by_stem)])
+    return paths.Files(paths.resolve(folder), [by_stem[stem] for stem in sorted(by_stem)])
 
 
-def _by_stem(found: files.Files, folder: str) -> dict[str, pathlib.Path]:
+def _by_stem(found: paths.Files, folder: str) -> dict[str, pathlib.Path]:
     by_stem: dict[str, pathlib.Path] = {}
     for path in found.paths:
         stem = path.relative_to(found.root).with_suffix("").as_posix()

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from gqst import registry, types
-from gqst.data import transforms
 from gqst.data.sources import base
+from gqst.pictures import decode
 
 _FORMAT = "array_record"
 # With paired features both come out of one record, asked for one after the other.
@@ -92,9 +92,9 @@ class Examples:
             picture = self.read(index)[self.feature]
         # Damaged records fail with exceptions of the format and of protobuf.
         except Exception as error:
-            raise transforms.UnreadableError(name, _first_line(error)) from error
+            raise decode.UnreadableError(name, _first_line(error)) from error
         if isinstance(picture, bytes):
-            return transforms.decode(io.BytesIO(picture), shorter=shorter, name=name)
+            return decode.decode(io.BytesIO(picture), shorter=shorter, name=name)
         # tfds.testing.mock_data makes up arrays, not files.
         return Image.fromarray(np.squeeze(picture)).convert("RGB")
 

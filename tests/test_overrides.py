@@ -5,35 +5,35 @@ import json
 
 import pytest
 
-from gqst import config, types
+from gqst import config, overrides, types
 
 
 def _refused(assignment: str, name: str = "cyclegan") -> str:
     with pytest.raises(types.InputError) as caught:
-        config.override(config.load(name), [assignment])
+        overrides.override(overrides.load(name), [assignment])
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted(config.bundled()))
+@pytest.mark.parametrize("name", sorted(overrides.bundled()))
 def test_bundled_configs_survive_json(name):
-    cfg = config.load(name)
-    assert cfg == config.load(config.bundled()[name])
-    read = config.from_json(config.to_json(cfg), origin="here")
-    assert config.differences(cfg, read, ignore=()) == {}
-    assert config.to_json(read) == config.to_json(cfg)
+    cfg = overrides.load(name)
+    assert cfg == overrides.load(overrides.bundled()[name])
+    read = overrides.from_json(overrides.to_json(cfg), origin="here")
+    assert overrides.differences(cfg, read, ignore=()) == {}
+    assert overrides.to_json(read) == overrides.to_json(cfg)
 
 
 def test_json_spells_every_key_out():
-    tree = json.loads(config.to_json(config.Config()))
+    tree = json.loads(overrides.to_json(config.Config()))
     assert set(tree) == {field.name for field in dataclasses.fields(config.Config)}
     assert tree["losses"]["cycle"] == {"term": None, "weight": 10.0, "options": {}}
 
 
 def test_json_that_cannot_be_read():
     with pytest.raises(types.InputError, match=r"^run/config\.json is not JSON"):
-        config.from_json("{", origin="run/config.json")
+        overrides.from_json("{", origin="run/config.json")
     with pytest.raises(types.InputError, match=r"^run/config\.json: unknown config key 'stepz'"):
-        config.from_json('{"stepz": 3}', origin="run/config.json")
+        overrides.from_json('{"stepz": 3}', origin="run/config.json")
 
 
 def test_configs_are_frozen():
@@ -42,8 +42,8 @@ def test_configs_are_frozen():
 
 
 def test_overrides_are_applied_in_order():
-    cfg = config.override(
-        config.load("cyclegan"),
+    cfg = overrides.override(
+        overrides.load("cyclegan"),
         [
             "steps=30",
             "steps = 40",
@@ -88,14 +88,14 @@ def test_overrides_are_applied_in_order():
     ],
 )
 def test_values_are_literals_or_text(text, value):
-    cfg = config.override(config.load("cyclegan"), [f"generator.norm={text}"])
+    cfg = overrides.override(overrides.load("cyclegan"), [f"generator.norm={text}"])
     assert cfg.generator.options["norm"] == value
     assert type(cfg.generator.options["norm"]) is type(value)
 
 
 def test_losses_are_weighed_removed_and_added():
-    cfg = config.override(
-        config.load("cyclegan"),
+    cfg = overrides.override(
+        overrides.load("cyclegan"),
         [
             "losses.cycle=off",
             "losses.identity=None",
@@ -176,9 +176,9 @@ def test_values_that_do_not_fit_are_named(assignment, words):
 
 
 def test_differences_leave_out_what_may_change():
-    one = config.load("cyclegan")
-    other = config.override(one, ["steps=40", "log_every=5", "generator.filters=8", "losses.cycle=off", "seed=3"])
-    changed = config.differences(one, other)
+    one = overrides.load("cyclegan")
+    other = overrides.override(one, ["steps=40", "log_every=5", "generator.filters=8", "losses.cycle=off", "seed=3"])
+    changed = overrides.differences(one, other)
     assert changed == {
         "generator.options.filters": (64, 8),
         "losses.cycle.term": (None, None),
@@ -189,11 +189,11 @@ def test_differences_leave_out_what_may_change():
         "losses.cycle.weight": (10.0, None),
         "seed": (0, 3),
     }
-    assert list(config.differences(one, other, ignore=["generator", "losses", "seed"])) == [
+    assert list(overrides.differences(one, other, ignore=["generator", "losses", "seed"])) == [
         "log_every",
         "steps",
     ]
-    assert config.differences(one, one) == {}
+    assert overrides.differences(one, one) == {}
 
 
 def _file(tmp_path, text: str) -> str:
@@ -204,13 +204,13 @@ def _file(tmp_path, text: str) -> str:
 
 def test_a_file_that_builds_on_another(tmp_path):
     text = (
-        "from gqst import config\n"
+        "from gqst import overrides\n"
         "def get_config():\n"
-        "    return config.override(config.load('quickstart'), ['steps=40'])\n"
+        "    return overrides.override(overrides.load('quickstart'), ['steps=40'])\n"
     )
-    cfg = config.load(_file(tmp_path, text))
-    assert config.differences(cfg, config.load("quickstart"), ignore=()) == {
-        "steps": (40, config.load("quickstart").steps)
+    cfg = overrides.load(_file(tmp_path, text))
+    assert overrides.differences(cfg, overrides.load("quickstart"), ignore=()) == {
+        "steps": (40, overrides.load("quickstart").steps)
     }
 
 
@@ -230,20 +230,20 @@ def test_a_file_that_builds_on_another(tmp_path):
             ["config key 'steps' is 0"],
         ),
         (
-            "from gqst import config\ndef get_config(): return config.override(config.Config(), ['stepz=3'])",
+            "from gqst import config, overrides\nget_config = lambda: overrides.override(config.Config(), ['stepz=3'])",
             ["unknown config key 'stepz'", "did you mean 'steps'?"],
         ),
     ],
 )
 def test_files_that_are_no_config(tmp_path, text, words):
     with pytest.raises(types.InputError) as caught:
-        config.load(_file(tmp_path, text))
+        overrides.load(_file(tmp_path, text))
     assert all(word in str(caught.value) for word in words), caught.value
 
 
 def test_a_missing_file_lists_the_bundled_ones():
     with pytest.raises(types.InputError) as caught:
-        config.load("quickstrat")
+        overrides.load("quickstrat")
     message = str(caught.value)
     assert "no config file 'quickstrat'" in message
     assert all(name in message for name in ("cyclegan", "pix2pix", "quickstart", "style_image"))

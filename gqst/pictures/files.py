@@ -1,15 +1,17 @@
-"""Pictures as files for people: read with transparency and colour profile, written whole or not at all."""
+"""Files for people: pictures with transparency and colour profile, and any file written whole or not at all."""
 
+import contextlib
 import dataclasses
 import io
 import os
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
-from gqst.data import transforms
+from gqst.pictures import decode
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 """Pillow's name of the format by the suffix of a file that can be written."""
@@ -36,7 +38,7 @@ def read(path: pathlib.Path, *, max_size: int | None = None) -> Picture:
     Raises:
       UnreadableError: the file is no picture or damaged.
     """
-    rgb = transforms.decode(path)
+    rgb = decode.decode(path)
     with Image.open(path) as image:
         profile = image.info.get("icc_profile")
         alpha = None
@@ -55,7 +57,7 @@ def write(path: pathlib.Path, picture: Picture) -> None:
 
     JPEG has no transparency: the picture then stays over white.
     """
-    image = Image.fromarray(transforms.to_bytes(picture.rgb))
+    image = Image.fromarray(decode.to_bytes(picture.rgb))
     kind = FORMATS[path.suffix.lower()]
     if picture.alpha is not None and kind != "JPEG":
         image.putalpha(picture.alpha)
@@ -63,9 +65,28 @@ def write(path: pathlib.Path, picture: Picture) -> None:
     options = {"quality": 95} if kind != "PNG" else {}
     image.save(buffer, format=kind, icc_profile=picture.profile, **options)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as part:
+        part.write_bytes(buffer.getvalue())
+
+
+@contextlib.contextmanager
+def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path to write to in place of `path`, which it becomes if nothing is raised, and is deleted otherwise."""
     part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(buffer.getvalue())
+        yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_png(path: pathlib.Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Writes a picture whole or not at all."""
+    with atomic(path) as part:
+        Image.fromarray(picture).save(part, format="PNG")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")

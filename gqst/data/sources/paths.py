@@ -9,7 +9,7 @@ from importlib import resources
 from PIL import Image
 
 from gqst import types
-from gqst.data import transforms
+from gqst.pictures import decode
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _BUNDLED = "demo:"
@@ -37,7 +37,7 @@ class Files:
 
     def load(self, index: int, *, shorter: int | None = None) -> Image.Image:
         """As `Pictures.load`."""
-        return transforms.decode(self.paths[index], shorter=shorter)
+        return decode.decode(self.paths[index], shorter=shorter)
 
 
 def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
