@@ -77,18 +77,20 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _evaluate(flags: argparse.Namespace) -> None:
-    from gqst.inference import subjects
-    from gqst.report import table
+    import gqst
+    from gqst.evaluation import comparisons, evaluator, table
     from gqst.runtime import processes
 
-    def subject_of_flags() -> subjects.Subject:
-        if flags.workdir is not None:
-            return subjects.of_run(flags.workdir, which=flags.checkpoint, split=flags.split)
-        return subjects.of_folders(flags.outputs, flags.references, flags.sources, size=flags.size)
+    def comparison_of_flags() -> comparisons.Comparison:
+        if flags.workdir is None:
+            return comparisons.from_folders(flags.outputs, flags.references, flags.sources, size=flags.size)
+        generator = gqst.load_generator(flags.workdir, which=flags.checkpoint)
+        about: dict[str, str | int] = {"run": str(flags.workdir), "checkpoint": generator.step}
+        return comparisons.from_generator(generator, generator.config, about=about, split=flags.split)
 
-    subject = processes.together(subject_of_flags)
-    measured = subjects.measure(
-        subject,
+    comparison = processes.together(comparison_of_flags)
+    measured = evaluator.evaluate(
+        comparison,
         network=flags.network,
         weights=flags.network_weights,
         with_baselines=not flags.no_baselines,
@@ -96,7 +98,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
     )
     if not processes.first():
         return
-    about = {**subject.about, "network": flags.network}
+    about = {**comparison.about, "network": flags.network}
     print(table.text(about, measured))
     if flags.json is not None:
         table.write_json(flags.json, about, measured)

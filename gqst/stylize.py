@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 
+import gqst
 from gqst import cli
 
 
@@ -49,14 +50,14 @@ def main(argv: list[str] | None = None) -> int:
     )
     flags = parser.parse_args(argv)
 
-    from gqst.inference import batch, restore
+    from gqst.inference import batch
     from gqst.runtime import progress
 
     suffix = None if flags.format == "keep" else f".{flags.format}"
     index, count = flags.share
     jobs = batch.plan(flags.input, flags.output, suffix=suffix)[index::count]
     cli.use_compilation_cache()
-    generator = restore.load_generator(
+    generator = gqst.load_generator(
         flags.workdir, which=flags.checkpoint, direction=flags.direction, keep_colors=flags.keep_colors
     )
     with progress.Counter("stylising") as counter:

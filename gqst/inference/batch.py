@@ -13,7 +13,7 @@ import numpy as np
 
 from gqst import types
 from gqst.data.sources import paths
-from gqst.inference import restore
+from gqst.inference.generator import Generator
 from gqst.pictures import decode, files
 
 _log = logging.getLogger("gqst")
@@ -74,7 +74,7 @@ def plan(inputs: Sequence[str], output: pathlib.Path, *, suffix: str | None = No
 
 
 def run(
-    generator: restore.Generator,
+    generator: Generator,
     jobs: Sequence[Job],
     *,
     max_size: int | None = None,
@@ -123,7 +123,7 @@ def _job(source: pathlib.Path, output: pathlib.Path, suffix: str | None) -> Job:
     return Job(source=source, output=output.with_suffix(suffix or own))
 
 
-def _stylise(generator: restore.Generator, job: Job, max_size: int | None) -> bool:
+def _stylise(generator: Generator, job: Job, max_size: int | None) -> bool:
     try:
         picture = files.read(job.source, max_size=max_size)
         fake = generator(picture.rgb)

@@ -5,8 +5,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from gqst import metrics
 from gqst.losses import base
-from gqst.quality import metrics
 
 _DISTANCES = {"l1": jnp.abs, "l2": jnp.square}
 _HEADS = tuple(f"lin{n}" for n in range(1, 6))

@@ -1,14 +1,11 @@
 """Quality as a differentiable loss: dm-pix's SSIM and PSNR inside the step."""
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Literal
 
 import jax
 
-from gqst import config, types
+from gqst import metrics, types
 from gqst.losses import base
-from gqst.quality import controller, metrics
 
 Measure = Literal["ssim", "psnr", "contrast_structure"]
 Pair = Literal["fake_target", "cycled_source", "identity_target", "fake_source"]
@@ -19,49 +16,6 @@ _NEEDS: dict[str, tuple[base.Need, ...]] = {
     "identity_target": ("identity",),
     "fake_source": (),
 }
-
-
-_HELD_OUT: dict[str, tuple[Measure, Pair]] = {
-    "contrast_structure": ("contrast_structure", "fake_source"),
-    "ssim": ("ssim", "fake_target"),
-    "psnr": ("psnr", "fake_target"),
-    "ssim_cycled": ("ssim", "cycled_source"),
-}
-"""What is optimised for a metric of a round, by its name there."""
-
-_WEIGHT = 5.0
-
-
-def aim(
-    losses: Mapping[str, config.Loss], targets: Mapping[str, float]
-) -> tuple[dict[str, config.Loss], tuple[controller.Target, ...]]:
-    """The losses with which targets can be met, and the targets with the labels of these.
-
-    Raises:
-      InputError: a target on what no round measures, or a value that cannot be reached.
-    """
-    made, aims = dict(losses), []
-    for name, value in targets.items():
-        if name not in _HELD_OUT:
-            raise types.InputError(f"targets: there is no metric {name!r} to aim at; there are: {', '.join(_HELD_OUT)}")
-        metric, pair = _HELD_OUT[name]
-        if not 0.0 < value < (100.0 if metric == "psnr" else 1.0):
-            raise types.InputError(f"targets: {name}={value} cannot be met: it lies between 0 and 1, psnr below 100 dB")
-        labels = [label for label, entry in made.items() if _is_of(label, entry, metric, pair)]
-        if not labels:
-            labels = [f"target_{name}"]
-            made[labels[0]] = config.loss(_WEIGHT, term="quality", metric=metric, pair=pair)
-        if metric != "psnr":
-            for label in labels:
-                options = {**made[label].options, "floor": value}
-                made[label] = dataclasses.replace(made[label], options=options)
-        aims.append(controller.Target(name, value, tuple(labels)))
-    return made, tuple(aims)
-
-
-def _is_of(label: str, entry: config.Loss, metric: str, pair: str) -> bool:
-    asked = entry.options.get("metric"), entry.options.get("pair")
-    return entry.on and (entry.term or label) == "quality" and asked == (metric, pair)
 
 
 def _needs(*, metric: Measure, pair: Pair, floor: float | None = None) -> tuple[base.Need, ...]:

@@ -9,9 +9,9 @@ import jax
 from gqst import config, overrides, types
 from gqst.data import pipeline, sources
 from gqst.pictures import files
-from gqst.quality import selection
+from gqst.quality import memory, selection
 from gqst.runtime import processes, profiler, progress, signals
-from gqst.training import checkpoint, parallel, recipes, run, steering, summary, writer
+from gqst.training import checkpoint, parallel, recipes, run, summary, writer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ def train(
     checkpoint.check_space(store.directory, 2 * summary.state_bytes(across.single(now)))
     like = jax.tree.map(_like, across.single(now))
     restored = store.restore(like)
-    steered, decisions = steering.Steering(cfg, recipe.targets), 0
+    steered, decisions = memory.Steering(cfg, recipe.targets), 0
     if restored is not None:
         single, note = restored
         now = across.spread(single)

@@ -12,10 +12,9 @@ from flax import linen as nn
 
 from gqst import config, types
 from gqst.losses import base as losses_base
-from gqst.losses import quality
 from gqst.models import base as models_base
 from gqst.models.features import base as features
-from gqst.quality import controller
+from gqst.quality.targets import Target, aim
 from gqst.training import optimizer
 
 FORWARD, BACKWARD = "forward", "backward"
@@ -58,7 +57,7 @@ class Recipe:
     gen_rate: optax.Schedule
     disc_rate: optax.Schedule
     objective: losses_base.Objective
-    targets: tuple[controller.Target, ...]
+    targets: tuple[Target, ...]
     wanted: Mapping[str, Mapping[str, tuple[str, ...]]]
     judged: tuple[str, tuple[str, ...]] | None
     features: Mapping[str, Any]
@@ -180,9 +179,9 @@ def _want(pictures: dict[str, tuple[str, ...]], layers: Sequence[str]) -> None:
         pictures[picture] = tuple(sorted({*pictures.get(picture, ()), *layers}))
 
 
-def aimed(cfg: config.Config, *, paired: bool) -> tuple[losses_base.Objective, tuple[controller.Target, ...]]:
+def aimed(cfg: config.Config, *, paired: bool) -> tuple[losses_base.Objective, tuple[Target, ...]]:
     """The terms of a config, those for its targets among them, and the targets."""
-    losses, targets = quality.aim(cfg.losses, cfg.targets)
+    losses, targets = aim(cfg.losses, cfg.targets)
     return losses_base.build(losses, paired=paired), targets
 
 

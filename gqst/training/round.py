@@ -7,11 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gqst import metrics
+from gqst.evaluation import networks
+from gqst.metrics import sets
 from gqst.models import translate
 from gqst.ops import color
-from gqst.quality import alarms, controller, distribution, metrics, selection
+from gqst.quality import alarms, selection, targets
 from gqst.runtime import devices
-from gqst.training import perception, recipes
+from gqst.training import recipes
 
 FEWEST = 10
 """Pictures of each domain below which a kernel distance says nothing, and targets are not the style."""
@@ -62,7 +65,7 @@ class Round:
           samples: pictures in the grid.
           where: the devices that share the pictures.
           settled_at: step from which a generator that does nothing is an alarm.
-          frozen: parameters of the feature networks that metrics need, from `perception.load`.
+          frozen: parameters of the feature networks that metrics need, from `networks.load`.
         """
         self._recipe = recipe
         self._held_out = held_out
@@ -71,13 +74,13 @@ class Round:
         self._batch_size = self._where.rows(min(batch_size, len(held_out["source"])))
         self._samples = samples
         self._settled_at = settled_at
-        networks = dict(frozen or {})
-        self._embed: perception.Embedder | None = None
+        params = dict(frozen or {})
+        self._embed: networks.Embedder | None = None
         self._style: np.ndarray | None = None
-        embedder = networks.pop("efficientnet_lite0", None)
+        embedder = params.pop("efficientnet_lite0", None)
         if embedder is not None and min(map(len, held_out.values())) >= FEWEST:
-            self._embed = perception.Embedder(embedder, where=self._where)
-        self._frozen = self._where.copy(networks)
+            self._embed = networks.Embedder(embedder, where=self._where)
+        self._frozen = self._where.copy(params)
         self._asked = _asked(recipe)
         self.traces = 0
         self._translate = jax.jit(
@@ -95,12 +98,12 @@ class Round:
         if self._recipe.keep_colors:
             # Colours are no part of the style then.
             source, fake, style = (np.asarray(color.grey(jnp.asarray(x))) for x in (source, fake, style))
-        result["eval/palette_distance"] = distribution.palette_distance(fake, style)
+        result["eval/palette_distance"] = sets.palette_distance(fake, style)
         result["eval/pictures"] = len(pictures["fake"])
         if self._embed is not None:
             if self._style is None:
                 self._style = self._embed(style)
-            kid = distribution.kid(self._embed(fake), self._style)
+            kid = sets.kid(self._embed(fake), self._style)
             result["eval/kid"] = kid.value
         if self._paired:
             distance = 1.0 - result["eval/ssim"]
@@ -137,7 +140,7 @@ class Round:
         fake = translate.translate(self._recipe.generator, ema[recipes.FORWARD], source, keep_colors=keep)
         pictures = {"fake": fake}
         values = {"contrast_structure": metrics.contrast_structure(fake, source)}
-        values |= perception.compare(frozen, fake, source)
+        values |= networks.compare(frozen, fake, source)
         if self._recipe.cycled:
             cycled = translate.translate(self._recipe.generator, ema[recipes.BACKWARD], fake, keep_colors=keep)
             pictures["cycled"] = cycled
@@ -164,5 +167,5 @@ def _asked(recipe: recipes.Recipe) -> list[tuple[str, float]]:
 
 def _shortfall(name: str, asked: float, measured: float) -> float:
     """How far a metric stays below what was asked, in units; what is within the tolerance meets it."""
-    missing = (asked - measured) / controller.UNITS.get(name, 1.0)
+    missing = (asked - measured) / targets.UNITS.get(name, 1.0)
     return missing if missing > TOLERANCE else 0.0

@@ -11,9 +11,10 @@ import numpy as np
 
 from gqst import config, types
 from gqst.data import pipeline, sources
-from gqst.quality import alarms, selection
+from gqst.evaluation import networks
+from gqst.quality import alarms, memory, selection
 from gqst.runtime import processes, profiler, progress, signals
-from gqst.training import checkpoint, parallel, perception, recipes, round, state, steering, writer
+from gqst.training import checkpoint, parallel, recipes, round, state, writer
 
 MOST_SHARE = 0.05
 """Of the time, that rounds may take before the run says what would lower it."""
@@ -40,7 +41,7 @@ class Run:
         store: checkpoint.Checkpoints,
         batches: Any,
         on_round: OnRound | None,
-        steered: steering.Steering,
+        steered: memory.Steering,
         like: state.TrainState,
     ):
         """Takes the parts that `loop.train` has made; `out` and `profile` are set before `go`."""
@@ -66,7 +67,7 @@ class Run:
             samples=cfg.samples,
             where=across.where,
             settled_at=max(cfg.steps // 4, 1),
-            frozen=perception.load(cfg.metrics),
+            frozen=networks.load(cfg.metrics),
         )
 
     def go(

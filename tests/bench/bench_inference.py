@@ -21,7 +21,6 @@ def jax_generator(size: int, batch: int, filters: int, blocks: int) -> Callable[
     import jax
     import numpy as np
 
-    from gqst.inference import restore
     from gqst.models import base as models
 
     cfg = overrides.override(overrides.load("cyclegan"), [f"generator.filters={filters}", f"generator.blocks={blocks}"])

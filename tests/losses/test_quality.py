@@ -4,9 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from gqst import config
+from gqst import config, metrics
 from gqst.losses import base
-from gqst.quality import metrics
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
 PAIRS = {

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from gqst import overrides
-from gqst.training import hardware, parallel, planning, recipes
+from gqst.plan import estimate, hardware
+from gqst.training import parallel, recipes
 
 _STATUS = pathlib.Path("/proc/self/status")
 
@@ -23,7 +24,7 @@ def _resident(key: str) -> int:
 def main(name: str, changes: list[str]) -> None:
     """Prints both, in bytes."""
     cfg = overrides.override(overrides.load(name), changes)
-    planned = planning.make(cfg, hardware.find("cpu"), search=False)
+    planned = estimate.make(cfg, hardware.find("cpu"), search=False)
     across = parallel.build(
         recipes.build(cfg, paired=False), batch_size=cfg.batch_size, devices=jax.local_devices()[:1]
     )

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import skimage.metrics
 
+from gqst.evaluation import networks
+from gqst.metrics import sets
 from gqst.models.features import base as features
 from gqst.models.features import efficientnet_lite
-from gqst.quality import distribution
 from gqst.runtime import devices
-from gqst.training import perception, recipes, round, state
+from gqst.training import recipes, round, state
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
@@ -57,7 +58,7 @@ def test_both_directions(held_out):
     cycled = translate("backward", fakes)
     assert metrics["eval/pictures"] == 5
     assert metrics["eval/ssim_cycled"] == pytest.approx(_ssim(cycled, held_out["source"]), abs=1e-4)
-    distance = distribution.palette_distance(fakes, held_out["target"])
+    distance = sets.palette_distance(fakes, held_out["target"])
     assert metrics["eval/palette_distance"] == pytest.approx(distance, rel=1e-4)
     assert standing.step == 7 and standing.style_distance == metrics["eval/palette_distance"]
     assert standing.shortfall == 0.0  # no floor was asked for
@@ -111,7 +112,7 @@ def test_what_frozen_networks_see(held_out):
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
     rng = np.random.default_rng(0)
     many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}
-    frozen = perception.load(("kid", "lpips", "content_retention"))
+    frozen = networks.load(("kid", "lpips", "content_retention"))
     made = round.Round(
         recipe, many, paired=False, batch_size=2, samples=3, where=devices.Placement(jax.devices()[:1]), frozen=frozen
     )
@@ -121,7 +122,7 @@ def test_what_frozen_networks_see(held_out):
     embed = jax.jit(efficientnet_lite.embed, compiler_options=LEVEL_0)
     params = features.load("efficientnet_lite0")
     near = np.clip(many["source"], 0.02, 0.98)
-    expected = distribution.kid(*(np.asarray(embed(params, x)) for x in (near, many["target"])))
+    expected = sets.kid(*(np.asarray(embed(params, x)) for x in (near, many["target"])))
     assert metrics["eval/kid"] == pytest.approx(expected.value, rel=0.01)
     assert standing.style_distance == metrics["eval/kid"]
     few, standing, _, _ = round.Round(

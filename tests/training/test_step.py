@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gqst import metrics as quality
 from gqst import overrides, types
-from gqst.quality import metrics as quality
 from gqst.training import gradients, parallel, recipes, state, step, summary
 from tests import conftest
 

@@ -12,9 +12,8 @@ import skimage.data
 import skimage.transform
 from PIL import Image
 
-from gqst import types
+from gqst import metrics, types
 from gqst.models.features import alexnet, base, efficientnet_lite, vgg
-from gqst.quality import metrics
 
 EXAMPLES = pathlib.Path(__file__).parent / "lpips_example"
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gqst import types
-from gqst.report import live
+from gqst.inference import live
 
 
 def _write(workdir: pathlib.Path, lines: list[dict], tail: str = "") -> None:

@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 import scipy.stats
 
-from gqst.quality import distribution
+from gqst.metrics import sets
 
 
 def _flat(*colour: float, size: int = 8, count: int = 1) -> np.ndarray:
@@ -26,8 +26,8 @@ def _flat(*colour: float, size: int = 8, count: int = 1) -> np.ndarray:
     ],
 )
 def test_flat_colours_by_hand(one, other, distance):
-    assert distribution.palette_distance(one, other) == pytest.approx(distance, rel=0.03, abs=1e-9)
-    assert distribution.palette_distance(other, one) == pytest.approx(distance, rel=0.03, abs=1e-9)
+    assert sets.palette_distance(one, other) == pytest.approx(distance, rel=0.03, abs=1e-9)
+    assert sets.palette_distance(other, one) == pytest.approx(distance, rel=0.03, abs=1e-9)
 
 
 def test_it_is_the_mean_of_scipys_distance_over_directions():
@@ -39,29 +39,29 @@ def test_it_is_the_mean_of_scipys_distance_over_directions():
     expected = np.mean(
         [scipy.stats.wasserstein_distance(one.reshape(-1, 3) @ d, other.reshape(-1, 3) @ d) for d in directions]
     )
-    assert distribution.palette_distance(one, other) == pytest.approx(expected, rel=0.03)
+    assert sets.palette_distance(one, other) == pytest.approx(expected, rel=0.03)
 
 
 def test_positions_and_counts_do_not_matter():
     rng = np.random.default_rng(0)
     pictures = rng.random((2, 16, 16, 3), np.float32)
     shuffled = rng.permutation(pictures.reshape(-1, 3)).reshape(1, 32, 16, 3)
-    assert distribution.palette_distance(pictures, shuffled) == pytest.approx(0.0, abs=1e-6)
+    assert sets.palette_distance(pictures, shuffled) == pytest.approx(0.0, abs=1e-6)
     twice = np.concatenate([pictures, pictures])
-    assert distribution.palette_distance(pictures, twice) < 2e-3
+    assert sets.palette_distance(pictures, twice) < 2e-3
 
 
 def test_palettes_of_one_mean_may_lie_apart():
     """Half black and half white against grey: every pixel has half the way from black to white to go."""
     both = np.concatenate([_flat(0, 0, 0), _flat(1, 1, 1)])
-    distance = distribution.palette_distance(both, _flat(0.5, 0.5, 0.5))
+    distance = sets.palette_distance(both, _flat(0.5, 0.5, 0.5))
     assert distance == pytest.approx(math.sqrt(3) / 4, rel=0.03)
 
 
 def test_a_shift_moves_every_quantile():
     pictures = 0.5 * np.random.default_rng(0).random((1, 16, 16, 3), np.float32)
     shifted = pictures + np.float32([0.0, 0.3, 0.0])
-    assert distribution.palette_distance(pictures, shifted) == pytest.approx(0.15, rel=0.03)
+    assert sets.palette_distance(pictures, shifted) == pytest.approx(0.15, rel=0.03)
 
 
 def test_kid_by_hand():
@@ -75,7 +75,7 @@ def test_kid_by_hand():
     within_one = np.mean([k(one[i], one[j]) for i in range(6) for j in range(6) if i != j])
     within_other = np.mean([k(other[i], other[j]) for i in range(9) for j in range(9) if i != j])
     across = np.mean([k(x, y) for x in one for y in other])
-    found = distribution.kid(one, other)
+    found = sets.kid(one, other)
     assert found.value == pytest.approx(1000 * (within_one + within_other - 2 * across), rel=1e-6)
     assert (found.subsets, found.size) == (1, 6) and math.isnan(found.error)
 
@@ -84,22 +84,22 @@ def test_kid_over_subsets():
     rng = np.random.default_rng(0)
     one, same = rng.normal(size=(2, 120, 16))
     far = rng.normal(loc=0.5, size=(90, 16))
-    found, nothing = distribution.kid(one, far), distribution.kid(one, same)
+    found, nothing = sets.kid(one, far), sets.kid(one, same)
     assert (found.subsets, found.size) == (100, 50)
-    assert found == distribution.kid(one, far)
+    assert found == sets.kid(one, far)
     # Unbiased: equal distributions are 0 but for chance; others agree with the whole sets.
     assert abs(nothing.value) < 0.1 * found.value
-    assert found.value == pytest.approx(distribution.kid(one, far, size=1000).value, rel=0.05)
+    assert found.value == pytest.approx(sets.kid(one, far, size=1000).value, rel=0.05)
     assert 0 < found.error < 0.1 * found.value
 
 
 def test_kid_needs_two():
     with pytest.raises(ValueError, match="at least 2 rows a set, got 1 and 5"):
-        distribution.kid(np.zeros((1, 3)), np.zeros((5, 3)))
+        sets.kid(np.zeros((1, 3)), np.zeros((5, 3)))
 
 
 def _moments(rows, *cuts):
-    made = distribution.Moments()
+    made = sets.Moments()
     for part in np.split(rows, cuts):
         made.add(part)
     return made
@@ -126,16 +126,16 @@ def test_frechet_is_that_with_scipys_matrix_root(count):
     root = scipy.linalg.sqrtm(covariances[0] @ covariances[1])
     gap = one.mean(0) - other.mean(0)
     expected = gap @ gap + np.trace(covariances[0] + covariances[1] - 2.0 * np.real(root))
-    got = distribution.frechet(_moments(one), _moments(other))
+    got = sets.frechet(_moments(one), _moments(other))
     assert got == pytest.approx(expected, rel=1e-4)
-    assert distribution.frechet(_moments(one), _moments(one)) == pytest.approx(0.0, abs=1e-4)
+    assert sets.frechet(_moments(one), _moments(one)) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_frechet_of_gaussians_on_a_line_by_hand():
     """(m1 - m2)^2 + (s1 - s2)^2 of rows -1, 1 (deviation sqrt 2) and 3, 9 (deviation 3 sqrt 2)."""
     one, other = (_moments(np.float64([[a], [b]])) for a, b in ((-1, 1), (3, 9)))
-    assert distribution.frechet(one, other) == pytest.approx(36.0 + 8.0)
+    assert sets.frechet(one, other) == pytest.approx(36.0 + 8.0)
 
 
 def test_art_fid_by_hand():
-    assert distribution.art_fid(0.25, 15.0) == pytest.approx(20.0)
+    assert sets.art_fid(0.25, 15.0) == pytest.approx(20.0)

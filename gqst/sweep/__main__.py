@@ -35,8 +35,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"--trials {flags.trials} is not a number of trials")
 
     from gqst import overrides
-    from gqst.report import search as report
-    from gqst.training import search
+    from gqst.sweep import report, search
 
     cfg = overrides.override(overrides.load(flags.config), flags.set)
     spaces = [search.parse(text) for text in flags.search]

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from gqst import types
+from gqst.metrics import sets
 from gqst.pictures import files
-from gqst.quality import distribution
 
 SUFFIX = ".npz"
 MOST_FEATURES = 5_000
@@ -25,7 +25,7 @@ class Statistics:
 
     def __init__(self) -> None:
         """Starts with no features."""
-        self.moments = distribution.Moments()
+        self.moments = sets.Moments()
         self._kept: list[np.ndarray] = []
         self._draw = np.random.default_rng(0)
 
@@ -74,7 +74,7 @@ def load(path: pathlib.Path, about: Mapping[str, str]) -> Statistics:
         there = {key: str(arrays[key]) for key in about}
         made = Statistics()
         made._kept = list(arrays["rows"])
-        made.moments = distribution.Moments.from_arrays(arrays)
+        made.moments = sets.Moments.from_arrays(arrays)
     except FileNotFoundError:
         raise types.InputError(f"there is no file {path}") from None
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):

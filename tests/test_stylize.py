@@ -10,7 +10,8 @@ from PIL import Image
 
 import gqst
 from gqst import cli, stylize, types
-from gqst.inference import batch, restore
+from gqst.inference import batch
+from gqst.inference import generator as generator_module
 from gqst.pictures import files
 from gqst.training import loop
 from tests import conftest
@@ -84,8 +85,8 @@ def test_all_devices_work_and_give_the_same(generator, tmp_path, monkeypatch):
     for i in range(12):
         Image.fromarray(rng.integers(0, 256, (40, 36, 3), np.uint8)).save(tmp_path / f"{i:02d}.png")
     used = set()
-    on = restore.Generator.on
-    monkeypatch.setattr(restore.Generator, "on", lambda self, device: used.add(device) or on(self, device))
+    on = generator_module.Generator.on
+    monkeypatch.setattr(generator_module.Generator, "on", lambda self, device: used.add(device) or on(self, device))
     jobs = batch.plan([str(tmp_path)], tmp_path / "out")
     assert batch.run(generator, jobs).written == 12
     assert used == set(jax.local_devices()) and len(used) == 8

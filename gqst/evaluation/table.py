@@ -8,14 +8,14 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from gqst.evaluation import results
 from gqst.pictures import files
-from gqst.quality import figures
 
 _HIGHER = frozenset({"ssim", "psnr", "ms_ssim", "pixel_accuracy", "contrast_structure", "content_retention"})
 _FEW = 100
 
 
-def text(about: Mapping[str, str | int], measured: Mapping[str, figures.Measured]) -> str:
+def text(about: Mapping[str, str | int], measured: Mapping[str, results.Measured]) -> str:
     """A table: a row for each metric, a column for the outputs and for each baseline.
 
     Args:
@@ -25,7 +25,7 @@ def text(about: Mapping[str, str | int], measured: Mapping[str, figures.Measured
     outputs = measured["outputs"]
     lines = [f"{key}: {value}" for key, value in about.items()]
     lines.append(f"pictures: {outputs.count}" + (f" against {outputs.style} of the style" if outputs.style else ""))
-    names = [name for name in figures.DEFINITIONS if any(name in m.means for m in measured.values())]
+    names = [name for name in results.DEFINITIONS if any(name in m.means for m in measured.values())]
     head = ["metric", "against", *measured]
     rows = [[_titled(name), _against(measured, name), *(_cell(m, name) for m in measured.values())] for name in names]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -40,7 +40,7 @@ def text(about: Mapping[str, str | int], measured: Mapping[str, figures.Measured
     return "\n".join(lines)
 
 
-def write_json(path: pathlib.Path, about: Mapping[str, str | int], measured: Mapping[str, figures.Measured]) -> None:
+def write_json(path: pathlib.Path, about: Mapping[str, str | int], measured: Mapping[str, results.Measured]) -> None:
     """Every mean under its metric's name, then counts, intervals, definitions, baselines and every picture."""
     outputs = measured["outputs"]
     whole: dict[str, Any] = {name: _number(value) for name, value in outputs.means.items()}
@@ -63,7 +63,7 @@ def write_json(path: pathlib.Path, about: Mapping[str, str | int], measured: Map
     files.write_text(path, json.dumps(whole, indent=2, allow_nan=False) + "\n")
 
 
-def write_csv(path: pathlib.Path, outputs: figures.Measured) -> None:
+def write_csv(path: pathlib.Path, outputs: results.Measured) -> None:
     """A row for each picture, and at the end one of the means, where metrics of the set stand too."""
     names = list(outputs.means)
     buffer = io.StringIO()
@@ -77,18 +77,18 @@ def write_csv(path: pathlib.Path, outputs: figures.Measured) -> None:
 
 
 def _definition(name: str, about: Mapping[str, str | int]) -> str:
-    return figures.DEFINITIONS[name].format(network=about["network"])
+    return results.DEFINITIONS[name].format(network=about["network"])
 
 
 def _titled(name: str) -> str:
     return name + (" +" if name in _HIGHER else " ~" if name == "color_shift" else " -")
 
 
-def _against(measured: Mapping[str, figures.Measured], name: str) -> str:
+def _against(measured: Mapping[str, results.Measured], name: str) -> str:
     return next(found.against[name] for found in measured.values() if name in found.against)
 
 
-def _cell(found: figures.Measured, name: str) -> str:
+def _cell(found: results.Measured, name: str) -> str:
     if name not in found.means:
         return ""
     value = _short(found.means[name])

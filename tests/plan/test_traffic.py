@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gqst.training import traffic
+from gqst.plan import traffic
 
 X = jax.ShapeDtypeStruct((256, 128), jnp.float32)
 W = jax.ShapeDtypeStruct((128, 64), jnp.float32)

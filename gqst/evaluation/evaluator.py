@@ -1,44 +1,23 @@
 """Pictures measured against their sources, their truths and a style, one after the other: any number fits."""
 
 import itertools
+import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from gqst import types
-from gqst.inference import statistics
+from gqst import metrics, types
+from gqst.evaluation import comparisons, feature_sets, networks, results
+from gqst.metrics import sets
 from gqst.models.features import base as features_base
-from gqst.quality import baselines, distribution, figures, metrics
 from gqst.runtime import devices, processes
-from gqst.training import perception
-
-BATCH = 16
+from gqst.runtime import progress as runtime_progress
 
 _RESAMPLES = 1_000
 
 _T = TypeVar("_T")
-
-
-class Item(NamedTuple):
-    """A picture to be measured; all are f32[h w 3] in [0, 1], of one size.
-
-    Attributes:
-      name: of the picture.
-      output: the picture.
-      source: what it was made from, if that is known.
-      truth: what it should have become, if that is known.
-    """
-
-    name: str
-    output: np.ndarray
-    source: np.ndarray | None = None
-    truth: np.ndarray | None = None
-
-
-Items = Callable[[], Iterable[Item]]
-Pictures = Callable[[], Iterable[np.ndarray]]
 
 
 class Evaluator:
@@ -51,26 +30,26 @@ class Evaluator:
         """Loads the networks.
 
         Args:
-          network: of the distances of sets, in `perception.EMBEDDERS`.
+          network: of the distances of sets, in `networks.EMBEDDERS`.
           weights: a file of its weights; None takes the bundled ones.
 
         Raises:
           InputError: the weights cannot be used.
         """
         self._where = devices.Placement()
-        self._rows = self._where.rows(BATCH)
-        self._params = self._where.copy(perception.load(("lpips", "content_retention")))
-        self._embed = perception.Embedder(features_base.load(network, weights), network)
+        self._rows = self._where.rows(comparisons.BATCH)
+        self._params = self._where.copy(networks.load(("lpips", "content_retention")))
+        self._embed = networks.Embedder(features_base.load(network, weights), network)
         self._compare = jax.jit(_compare, static_argnames="names", compiler_options=devices.compile_options(1))
-        self._styles: dict[Pictures, statistics.Statistics] = {}
+        self._styles: dict[comparisons.Pictures, feature_sets.Statistics] = {}
 
     def __call__(
         self,
-        items: Iterable[Item],
-        style: Pictures | statistics.Statistics | None = None,
+        items: Iterable[comparisons.Item],
+        style: comparisons.Pictures | feature_sets.Statistics | None = None,
         *,
         progress: Callable[[int], None] = lambda done: None,
-    ) -> figures.Measured:
+    ) -> results.Measured:
         """What the items are worth.
 
         Args:
@@ -84,7 +63,7 @@ class Evaluator:
         Raises:
           InputError: there are no items.
         """
-        features = statistics.Statistics()
+        features = feature_sets.Statistics()
         values: dict[str, dict[str, float]] = {}
         against: dict[str, str] = {}
         for batch in processes.in_step(_batched(items, self._rows)):
@@ -105,13 +84,13 @@ class Evaluator:
         intervals = {name: _bootstrap(column) for name, column in columns.items()}
         count = 0
         if style is not None:
-            wanted = style if isinstance(style, statistics.Statistics) else self.statistics_of(style)
+            wanted = style if isinstance(style, feature_sets.Statistics) else self.statistics_of(style)
             count = wanted.moments.count
             if min(len(values), count) > 1:
                 _add_distances(features, wanted, means, intervals, against)
-        return figures.Measured(means, intervals, against, len(values), values, count)
+        return results.Measured(means, intervals, against, len(values), values, count)
 
-    def _one_batch(self, batch: list[Item]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    def _one_batch(self, batch: list[comparisons.Item]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         found: dict[str, np.ndarray] = {}
         against: dict[str, str] = {}
         if not batch:
@@ -131,11 +110,11 @@ class Evaluator:
             against |= dict.fromkeys(made, kind)
         return found, against
 
-    def statistics_of(self, pictures: Pictures) -> statistics.Statistics:
+    def statistics_of(self, pictures: comparisons.Pictures) -> feature_sets.Statistics:
         """What the distances of sets need to know of these, of all processes' shares; read once for all calls."""
         known = self._styles.get(pictures)
         if known is None:
-            known = self._styles[pictures] = statistics.Statistics()
+            known = self._styles[pictures] = feature_sets.Statistics()
             for batch in processes.in_step(_batched(pictures(), self._rows)):
                 known.add(self._features(batch))
         return known
@@ -146,21 +125,53 @@ class Evaluator:
         return processes.rows_in_order(own)
 
 
-def recolored(items: Items, style: Pictures, *, seed: int = 0, most: int = 256) -> Iterator[Item]:
-    """The outputs with the colours of random pictures of the style; see `baselines.color_transfer`.
+def evaluate(
+    comparison: comparisons.Comparison,
+    *,
+    network: str = "efficientnet_lite0",
+    weights: str | None = None,
+    with_baselines: bool = True,
+    save: pathlib.Path | None = None,
+) -> dict[str, results.Measured]:
+    """The figures of the outputs, and of baselines by name beside them.
 
     Args:
-      items: this process's share of what is to be recoloured.
-      style: pictures that colours are taken from, the same on all processes.
-      seed: of the choice.
-      most: the first so many of them are chosen from.
+      comparison: to be measured.
+      network: whose features the distances of sets compare.
+      weights: a file of its weights; None takes the bundled ones.
+      with_baselines: whether to measure baselines.
+      save: file for the statistics of the style, that they need not be computed again.
+
+    Raises:
+      InputError: none of the pictures can be measured, the weights or statistics cannot be used, or there is no
+        style whose statistics to save.
     """
-    choice = list(itertools.islice(style(), most))
-    draw = np.random.default_rng(seed)
-    for item in items():
-        # One for each process, so that their shares together have the colours that one process would give.
-        drawn = [draw.integers(len(choice)) for _ in range(jax.process_count())][jax.process_index()]
-        yield item._replace(output=baselines.color_transfer(item.output, choice[drawn]))
+    if save is not None and comparison.style is None:
+        raise types.InputError("there are no pictures of a style whose statistics could be saved")
+    about = {"network": network, "size": str(comparison.about["size"])}
+    known = comparison.known
+    style = None if known is None else processes.together(lambda: feature_sets.load(known, about))
+    evaluator = processes.together(lambda: Evaluator(network, weights))
+
+    def one(title: str, items: Iterable[comparisons.Item]) -> results.Measured:
+        with runtime_progress.Counter(f"measuring {title}", quiet=not processes.first()) as counter:
+            return evaluator(items, style or comparison.style, progress=lambda n: counter(n, max(comparison.total, n)))
+
+    found = {"outputs": one("outputs", comparison.items())}
+    if save is not None and comparison.style is not None:
+        wanted = evaluator.statistics_of(comparison.style)
+        processes.at_first(lambda: feature_sets.save(save, wanted, about))
+    if not with_baselines:
+        return found
+    if comparison.untouched is not None:
+        found["untouched sources"] = one("sources", comparison.untouched())
+        if comparison.palette is not None:
+            found["colour transfer"] = one(
+                "colour transfer", comparisons.recolored(comparison.untouched, comparison.palette)
+            )
+    if comparison.real is not None:
+        found["real style pictures"] = one("real", comparison.real())
+    return found
 
 
 def _batched(items: Iterable[_T], count: int) -> Iterator[list[_T]]:
@@ -185,10 +196,10 @@ def _names(kind: str, size: tuple[int, ...], *, perceptual: bool) -> Iterator[st
 
 
 def _compare(params: Any, one: jax.Array, other: jax.Array, *, names: tuple[str, ...]) -> dict[str, jax.Array]:
-    networks = {"lpips": "alexnet", "content_retention": "vgg16"}
-    taken = {networks[name]: params[networks[name]] for name in names if name in networks}
-    made = perception.compare(taken, one, other)
-    return made | {name: metrics.METRICS[name](one, other) for name in names if name not in networks}
+    network_of = {"lpips": "alexnet", "content_retention": "vgg16"}
+    taken = {network_of[name]: params[network_of[name]] for name in names if name in network_of}
+    made = networks.compare(taken, one, other)
+    return made | {name: metrics.METRICS[name](one, other) for name in names if name not in network_of}
 
 
 def _bootstrap(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
@@ -200,18 +211,18 @@ def _bootstrap(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
 
 
 def _add_distances(
-    features: statistics.Statistics,
-    wanted: statistics.Statistics,
+    features: feature_sets.Statistics,
+    wanted: feature_sets.Statistics,
     means: dict[str, float],
     intervals: dict[str, tuple[float, float]],
     against: dict[str, str],
 ) -> None:
-    kid = distribution.kid(features.rows, wanted.rows)
+    kid = sets.kid(features.rows, wanted.rows)
     means["kid"] = kid.value
     if np.isfinite(kid.error):
         intervals["kid"] = (kid.value - 2.0 * kid.error, kid.value + 2.0 * kid.error)
-    means["frechet"] = distribution.frechet(features.moments, wanted.moments)
+    means["frechet"] = sets.frechet(features.moments, wanted.moments)
     against |= {"kid": "style", "frechet": "style"}
     if against.get("lpips") == "sources":
-        means["art_fid"] = distribution.art_fid(means["lpips"], means["frechet"])
+        means["art_fid"] = sets.art_fid(means["lpips"], means["frechet"])
         against["art_fid"] = "style"

@@ -5,7 +5,7 @@ import pytest
 import skimage.color
 import skimage.data
 
-from gqst.quality import baselines
+from gqst.evaluation import baselines
 
 
 @pytest.mark.parametrize("name", ["coffee", "chelsea"])

@@ -10,8 +10,9 @@ import skimage.metrics
 from PIL import Image
 
 from gqst import cli, evaluate
-from gqst.quality import distribution
-from gqst.training import loop, perception
+from gqst.evaluation import networks
+from gqst.metrics import sets
+from gqst.training import loop
 from tests import conftest
 
 DEMO = conftest.ROOT / "gqst/data/demo"
@@ -77,8 +78,8 @@ def test_a_folder_against_a_style(capsys, folders, tmp_path):
     assert code == 0 and "against 4 of the style" in said and "biased" in said and "psnr" not in said
     found = json.loads((tmp_path / "a.json").read_text())
     assert found["baselines"] == {} and found["about"]["size"] == "48x48"
-    embed = perception.Embedder(perception.load(("kid",))["efficientnet_lite0"])
-    sets = []
+    embed = networks.Embedder(networks.load(("kid",))["efficientnet_lite0"])
+    features = []
     for name in ("outputs", "style"):
         paths = sorted((folders / name).glob("[!b]*.png"))
         images = [Image.open(p).convert("RGB") for p in paths]
@@ -88,8 +89,8 @@ def test_a_folder_against_a_style(capsys, folders, tmp_path):
             i.resize((48, 48), Image.Resampling.LANCZOS, box=_middle(i.size, s))
             for i, s in zip(images, sides, strict=True)
         ]
-        sets.append(embed(np.stack([np.asarray(i, np.float32) / 255 for i in cut])))
-    assert found["kid"] == pytest.approx(distribution.kid(*sets).value, rel=1e-3, abs=1e-2)
+        features.append(embed(np.stack([np.asarray(i, np.float32) / 255 for i in cut])))
+    assert found["kid"] == pytest.approx(sets.kid(*features).value, rel=1e-3, abs=1e-2)
 
 
 def test_one_style_picture_is_no_set(capsys, folders, tmp_path):

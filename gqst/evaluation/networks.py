@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from gqst import metrics
 from gqst.models.features import alexnet, base, efficientnet_lite, inception
-from gqst.quality import metrics
 from gqst.runtime import devices
 
 EMBEDDED_BATCH = 8

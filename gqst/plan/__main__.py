@@ -31,13 +31,12 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     from gqst import overrides
-    from gqst.report import plan as report
+    from gqst.plan import estimate, hardware, report
     from gqst.runtime import progress
-    from gqst.training import hardware, planning
 
     cfg = overrides.override(overrides.load(flags.config), flags.set)
     target = hardware.find(flags.target)
-    made = planning.make(cfg, target, search=not flags.no_search, cache=cli.cache("plans"), say=progress.say)
+    made = estimate.make(cfg, target, search=not flags.no_search, cache=cli.cache("plans"), say=progress.say)
     print(report.text(made))
     if flags.json is not None:
         report.write_json(flags.json, made)

@@ -104,14 +104,6 @@ def color_shift(one: Float[Array, "b h w 3"], other: Float[Array, "b h w 3"]) ->
     return jnp.sqrt(jnp.sum(gap**2, axis=-1) + 1e-12) - 1e-6
 
 
-def colorfulness(pictures: Float[Array, "b h w 3"]) -> Float[Array, "b"]:
-    """How colourful pictures are (Hasler and Suesstrunk 2003, section 6), on [0, 1]; 0 is grey, 0.4 is vivid."""
-    red, green, blue = jnp.moveaxis(_wide(pictures), -1, 0)
-    opponents = jnp.stack([red - green, 0.5 * (red + green) - blue])
-    spread, mean = (jnp.sqrt(jnp.sum(f(opponents, axis=(2, 3)) ** 2, axis=0)) for f in (jnp.std, jnp.mean))
-    return spread + 0.3 * mean
-
-
 def log_mse(one: Float[Array, "b h w c"], other: Float[Array, "b h w c"], *, floor: float = 1e-5) -> Float[Array, "b"]:
     """Natural logarithm of the mean squared error, not below log(floor).
 

@@ -10,9 +10,9 @@ import sys
 import jax
 import pytest
 
-from gqst import overrides, plan, types
-from gqst.report import plan as report
-from gqst.training import hardware, planning
+from gqst import overrides, types
+from gqst.plan import __main__ as plan_main
+from gqst.plan import estimate, hardware, report
 from tests import conftest
 
 SMALL = (*conftest.SMALL_RESNET, "generator.filters=4")
@@ -23,10 +23,10 @@ def _memory(fixed: float, each: float, *, limit: float = 1e12):
     """A compiler whose steps take this many bytes and refuses those above the limit; and what it was asked."""
     asked: list[int] = []
 
-    def compiled(batch: int) -> planning.Compiled:
+    def compiled(batch: int) -> estimate.Compiled:
         asked.append(batch)
         needed = round(fixed + each * batch)
-        return planning.Compiled(refused=needed) if needed > limit else planning.Compiled(temporaries=needed)
+        return estimate.Compiled(refused=needed) if needed > limit else estimate.Compiled(temporaries=needed)
 
     return compiled, asked
 
@@ -46,7 +46,7 @@ def _memory(fixed: float, each: float, *, limit: float = 1e12):
 def test_the_largest_batch(fixed, each, unit, expected, refuses):
     usable = 15.75 * GIB
     compiled, asked = _memory(fixed * GIB, each * GIB, limit=usable if refuses else 1e15)
-    assert planning.largest_fitting(compiled, usable, unit=unit) == expected
+    assert estimate.largest_fitting(compiled, usable, unit=unit) == expected
     # The smallest, two that tell how memory grows, what it comes to, and the next one, which does not fit.
     assert len(set(asked)) <= 5
     assert expected + unit in asked
@@ -56,19 +56,19 @@ def test_the_largest_batch_where_memory_jumps():
     """Steps that are not on a line are found all the same."""
     usable = 10 * GIB
 
-    def compiled(batch: int) -> planning.Compiled:
-        return planning.Compiled(temporaries=round(GIB * (1 + 0.1 * batch + 2 * (batch > 20))))
+    def compiled(batch: int) -> estimate.Compiled:
+        return estimate.Compiled(temporaries=round(GIB * (1 + 0.1 * batch + 2 * (batch > 20))))
 
-    assert planning.largest_fitting(compiled, usable, unit=1) == 70
+    assert estimate.largest_fitting(compiled, usable, unit=1) == 70
 
 
 def test_the_largest_batch_where_memory_grows_less_and_less():
     """Once the line says that nothing more fits, that is tried."""
 
-    def compiled(batch: int) -> planning.Compiled:
-        return planning.Compiled(temporaries=round(GIB * (batch if batch < 10 else 10 + 0.5 * (batch - 10))))
+    def compiled(batch: int) -> estimate.Compiled:
+        return estimate.Compiled(temporaries=round(GIB * (batch if batch < 10 else 10 + 0.5 * (batch - 10))))
 
-    assert planning.largest_fitting(compiled, 12.4 * GIB, unit=1) == 14
+    assert estimate.largest_fitting(compiled, 12.4 * GIB, unit=1) == 14
 
 
 @pytest.mark.parametrize("limit", [10, 11, 15, 16, 23, 40])
@@ -76,14 +76,14 @@ def test_the_largest_batch_where_the_compiler_saves_memory(limit):
     """As a TPU's does: near its memory it takes no more for a larger batch, until it cannot."""
     asked: list[int] = []
 
-    def compiled(batch: int) -> planning.Compiled:
+    def compiled(batch: int) -> estimate.Compiled:
         asked.append(batch)
         linear = round(GIB * (1.6 + 1.4 * batch))
         if batch > limit:
-            return planning.Compiled(refused=linear)
-        return planning.Compiled(temporaries=min(linear, round(14.5 * GIB)))
+            return estimate.Compiled(refused=linear)
+        return estimate.Compiled(temporaries=min(linear, round(14.5 * GIB)))
 
-    assert planning.largest_fitting(compiled, 15.75 * GIB, unit=1) == limit
+    assert estimate.largest_fitting(compiled, 15.75 * GIB, unit=1) == limit
     assert max(asked) <= 2 * limit and limit + 1 in asked and len(set(asked)) <= 12
 
 
@@ -101,20 +101,20 @@ def test_the_largest_batch_where_the_compiler_saves_memory(limit):
     ],
 )
 def test_what_a_compiler_that_refuses_says(said, bytes_needed):
-    assert planning._refused(said) == bytes_needed
+    assert estimate._refused(said) == bytes_needed
 
 
 def test_a_plan_for_this_machine(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     arguments = ["--config", "cyclegan", "--set", *SMALL, "--target", "cpu", "--no-search"]
-    assert plan.main([*arguments, "--json", str(tmp_path / "plan.json")]) == 0
+    assert plan_main.main([*arguments, "--json", str(tmp_path / "plan.json")]) == 0
     first = capsys.readouterr()
     assert "fits:     yes" in first.out and "compiling the step for cpu" in first.err
     said = json.loads((tmp_path / "plan.json").read_text())
     assert said["batch_size"] == 2 and said["fits"] is True
     assert said["compiled"]["memory"] == sum(said["compiled"][k] for k in ("state", "temporaries", "program"))
     # The second time nothing is compiled.
-    assert plan.main(arguments) == 0
+    assert plan_main.main(arguments) == 0
     again = capsys.readouterr()
     assert again.out == first.out and "compiling" not in again.err
 
@@ -137,7 +137,7 @@ def test_flops_are_those_of_the_networks():
     cfg = overrides.override(
         overrides.load("cyclegan"), ["discriminator.filters=4", "generator.blocks=2", "image_size=64"]
     )
-    made = planning.make(cfg, hardware.find("cpu"), search=False)
+    made = estimate.make(cfg, hardware.find("cpu"), search=False)
     blocks = 2 * 2 * 9 * 256 * 256 * 16 * 16
     ends = 2 * 49 * 3 * 64 * 64 * 64  # of the first layer; the last has as many
     down = 9 * 64 * 128 * 32 * 32 + 9 * 128 * 256 * 16 * 16
@@ -147,9 +147,9 @@ def test_flops_are_those_of_the_networks():
 
 
 def test_what_does_not_fit_says_by_how_much():
-    compiled = planning.Compiled(refused=20 * GIB)
-    fields = dict.fromkeys((f.name for f in dataclasses.fields(planning.Plan)), None)
-    made = planning.Plan(
+    compiled = estimate.Compiled(refused=20 * GIB)
+    fields = dict.fromkeys((f.name for f in dataclasses.fields(estimate.Plan)), None)
+    made = estimate.Plan(
         **{
             **fields,
             "target": "v5e",
@@ -191,12 +191,12 @@ def test_a_batch_that_the_devices_do_not_divide():
     cfg = overrides.override(overrides.load("cyclegan"), SMALL)
     target = hardware.Target("two", jax.devices()[:4], hardware.find("cpu").chip)
     with pytest.raises(types.InputError, match="batch_size=2 does not divide over 4 devices"):
-        planning.make(cfg, target, search=False)
+        estimate.make(cfg, target, search=False)
 
 
 @pytest.mark.slow  # a TPU's compiler takes minutes; only where it is installed
 def test_a_plan_for_a_tpu():
     pytest.importorskip("libtpu")
     cfg = overrides.override(overrides.load("cyclegan"), [*SMALL, "batch_size=4"])
-    made = planning.make(cfg, hardware.find("v5e:2x2"), search=False)
+    made = estimate.make(cfg, hardware.find("v5e:2x2"), search=False)
     assert made.fits and made.devices == 4 and made.compiled.program > 0 and made.seconds is not None

@@ -6,8 +6,10 @@ import sys
 import pytest
 from PIL import Image
 
-from gqst import cli, sweep, types
-from gqst.training import loop, search
+from gqst import cli, types
+from gqst.sweep import __main__ as sweep_main
+from gqst.sweep import search
+from gqst.training import loop
 from tests import conftest
 
 
@@ -51,7 +53,7 @@ SEARCH = ("--search", "losses.content.weight=0.01..1:log", "generator.blocks=3,4
 
 def _call(capsys, *arguments):
     with pytest.raises(SystemExit) as end:
-        cli.run(lambda: sweep.main([str(a) for a in arguments]))
+        cli.run(lambda: sweep_main.main([str(a) for a in arguments]))
     said = capsys.readouterr()
     return end.value.code, said.out, said.err
 

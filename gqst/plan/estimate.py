@@ -18,8 +18,9 @@ import gqst
 from gqst import config, types
 from gqst.data import sources
 from gqst.pictures import files
+from gqst.plan import hardware, traffic
 from gqst.runtime import devices
-from gqst.training import hardware, parallel, recipes, state, step, traffic
+from gqst.training import parallel, recipes, state, step
 
 _LARGEST = 4096
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gqst import config
-from gqst.quality import alarms, controller, selection
+from gqst.quality import alarms, selection
+from gqst.quality.targets import Decision, Target, decide
 
 
 class Steering:
@@ -16,7 +17,7 @@ class Steering:
       rollbacks: how often the run went back.
     """
 
-    def __init__(self, cfg: config.Config, targets: Sequence[controller.Target]):
+    def __init__(self, cfg: config.Config, targets: Sequence[Target]):
         """Starts a run with these targets."""
         self._cfg = cfg
         self._targets = targets
@@ -54,12 +55,10 @@ class Steering:
 
     def weigh(
         self, metrics: Mapping[str, float], multipliers: Mapping[str, float]
-    ) -> tuple[dict[str, float], list[controller.Decision]]:
+    ) -> tuple[dict[str, float], list[Decision]]:
         """The multipliers for the time after a round, and why."""
         measured = {name.removeprefix("eval/"): value for name, value in metrics.items()}
-        new, self._smoothed, trail = controller.decide(
-            self._targets, measured, multipliers, self._smoothed, self._cfg.control
-        )
+        new, self._smoothed, trail = decide(self._targets, measured, multipliers, self._smoothed, self._cfg.control)
         return new, trail
 
     def judge(self, found: Iterable[alarms.Alarm], step: int) -> alarms.Alarm | None:

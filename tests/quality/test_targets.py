@@ -5,14 +5,14 @@ import math
 import pytest
 
 from gqst import config
-from gqst.quality import controller
+from gqst.quality import targets
 
-TARGET = controller.Target("contrast_structure", 0.6, ("structure",))
+TARGET = targets.Target("contrast_structure", 0.6, ("structure",))
 PLAIN = config.Control(gain=2.0, smoothing=0.0, dead_band=0.0, limit=100.0)
 
 
 def _decide(measured, *, weight=1.0, smoothed=None, target=TARGET, control=PLAIN):
-    return controller.decide([target], {target.metric: measured}, {"structure": weight}, smoothed or {}, control)
+    return targets.decide([target], {target.metric: measured}, {"structure": weight}, smoothed or {}, control)
 
 
 def test_a_weight_moves_by_the_exponential_of_the_error():
@@ -56,7 +56,7 @@ def test_bounds_hold_and_are_told():
 
 
 def test_psnr_counts_in_units_of_30_db():
-    target = controller.Target("psnr", 30.0, ("structure",))
+    target = targets.Target("psnr", 30.0, ("structure",))
     new, _, _ = _decide(27.0, target=target)
     assert new["structure"] == pytest.approx(math.exp(2.0 * 0.1))
 
@@ -67,8 +67,8 @@ def test_what_is_no_number_moves_nothing_and_is_not_remembered():
 
 
 def test_every_loss_of_a_target_moves_and_others_stay():
-    target = controller.Target("ssim", 0.6, ("one", "two"))
-    new, _, trail = controller.decide([target], {"ssim": 0.5}, {"one": 1.0, "two": 2.0, "other": 3.0}, {}, PLAIN)
+    target = targets.Target("ssim", 0.6, ("one", "two"))
+    new, _, trail = targets.decide([target], {"ssim": 0.5}, {"one": 1.0, "two": 2.0, "other": 3.0}, {}, PLAIN)
     factor = math.exp(0.2)
     assert new == pytest.approx({"one": factor, "two": 2.0 * factor, "other": 3.0}) and len(trail) == 2
 
@@ -76,11 +76,11 @@ def test_every_loss_of_a_target_moves_and_others_stay():
 @pytest.mark.parametrize("target", [0.45, 0.6, 0.75])
 def test_it_brings_a_slow_plant_to_the_target(target):
     """A metric that follows the weight with a lag and noise: 1 - exp(-weight), half-way a round."""
-    settings, aim = config.Control(), controller.Target("ssim", target, ("w",))
+    settings, aim = config.Control(), targets.Target("ssim", target, ("w",))
     weights, memory, level = {"w": 0.2}, {}, 0.2
     values = []
     for n in range(60):
         level += 0.5 * (1.0 - math.exp(-weights["w"]) - level)
-        weights, memory, _ = controller.decide([aim], {"ssim": level + 0.01 * (-1) ** n}, weights, memory, settings)
+        weights, memory, _ = targets.decide([aim], {"ssim": level + 0.01 * (-1) ** n}, weights, memory, settings)
         values.append(level)
     assert max(abs(v - target) for v in values[-10:]) < 0.02

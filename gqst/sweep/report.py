@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Sequence
 
 from gqst.pictures import files
-from gqst.training import search
+from gqst.sweep import search
 
 
 def text(spaces: Sequence[search.Space], trials: Sequence[search.Trial]) -> str:

@@ -1,29 +1,52 @@
-"""What can be evaluated: the generator of a run on a split of its data, or folders of pictures."""
+"""What is evaluated: a generator on a split of its data or folders of pictures, beside what they are compared with."""
 
 import dataclasses
 import functools
 import itertools
 import logging
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+import jax
 import numpy as np
 from PIL import Image, ImageOps
 
 from gqst import config, types
 from gqst.data import pipeline, sources
 from gqst.data.sources import paths
-from gqst.inference import evaluation, restore, statistics
+from gqst.evaluation import baselines, feature_sets
 from gqst.pictures import decode
-from gqst.quality import figures
-from gqst.runtime import processes, progress
-from gqst.training import checkpoint
+from gqst.runtime import processes
 
 _log = logging.getLogger("gqst")
 
+BATCH = 16
+"""Pictures that are translated and measured at once."""
+
+
+class Item(NamedTuple):
+    """A picture to be measured; all are f32[h w 3] in [0, 1], of one size.
+
+    Attributes:
+      name: of the picture.
+      output: the picture.
+      source: what it was made from, if that is known.
+      truth: what it should have become, if that is known.
+    """
+
+    name: str
+    output: np.ndarray
+    source: np.ndarray | None = None
+    truth: np.ndarray | None = None
+
+
+Items = Callable[[], Iterable[Item]]
+Pictures = Callable[[], Iterable[np.ndarray]]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Subject:
+class Comparison:
     """Pictures to be measured, and what to measure them against: of several processes, the share of this one.
 
     Attributes:
@@ -38,60 +61,59 @@ class Subject:
     """
 
     about: Mapping[str, str | int]
-    items: evaluation.Items
-    untouched: evaluation.Items | None
+    items: Items
+    untouched: Items | None
     total: int
-    style: evaluation.Pictures | None
+    style: Pictures | None
     known: pathlib.Path | None = None
-    real: evaluation.Items | None = None
-    palette: evaluation.Pictures | None = None
+    real: Items | None = None
+    palette: Pictures | None = None
 
 
-def of_run(workdir: pathlib.Path, *, which: checkpoint.Which = "best", split: str | None = None) -> Subject:
-    """The generator of a run on a split of its data, at the config's size.
+def from_generator(
+    generator: Callable[[np.ndarray], np.ndarray],
+    cfg: config.Config,
+    *,
+    about: Mapping[str, str | int],
+    split: str | None = None,
+) -> Comparison:
+    """A generator on a split of the data that its config names, at the config's size.
 
     Args:
-      workdir: folder of the run.
-      which: checkpoint.
+      generator: a function of pictures f32[b h w 3] in [0, 1].
+      cfg: the experiment that it was trained by.
+      about: what it is, by key, for the report.
       split: train, validation or test; None is test, or validation where there is no test split.
 
     Raises:
-      InputError: there is no such run, checkpoint or split.
+      InputError: there is no such data or split.
     """
-    generator = restore.load_generator(workdir, which=which)
-    cfg = generator.config
     dataset = sources.build(cfg.data, validation=cfg.validation)
     there = dataset.splits
     name = split or ("test" if "test" in there else "validation" if "validation" in there else "train")
     if name not in there:
-        raise types.InputError(f"the data of {workdir} has no split {name!r}; it has: {', '.join(there)}")
+        raise types.InputError(f"the data has no split {name!r}; it has: {', '.join(there)}")
     chosen = there[name]
 
-    def untouched() -> Iterator[evaluation.Item]:
+    def untouched() -> Iterator[Item]:
         for name, crops in pipeline.each(chosen, cfg, "source", processes.own()):
-            yield evaluation.Item(name, crops[0], crops[0], crops[1] if chosen.paired else None)
+            yield Item(name, crops[0], crops[0], crops[1] if chosen.paired else None)
 
-    def items() -> Iterator[evaluation.Item]:
+    def items() -> Iterator[Item]:
         came = untouched()
-        while batch := list(itertools.islice(came, evaluation.BATCH)):
+        while batch := list(itertools.islice(came, BATCH)):
             # One shape is compiled: the last batch is filled up.
-            inputs = [item.output for item in batch] + [batch[-1].output] * (evaluation.BATCH - len(batch))
+            inputs = [item.output for item in batch] + [batch[-1].output] * (BATCH - len(batch))
             for item, output in zip(batch, generator(np.stack(inputs)), strict=False):
                 yield item._replace(output=output)
 
-    def targets(key: str, share: slice) -> evaluation.Pictures:
+    def targets(key: str, share: slice) -> Pictures:
         return functools.partial(_targets, there[key], cfg, share)
 
     style = None if chosen.paired else targets(name, processes.own())
     seen = None if chosen.paired or name == "train" else targets("train", processes.own())
-    about: dict[str, str | int] = {
-        "run": str(workdir),
-        "checkpoint": generator.step,
-        "split": name,
-        "size": f"{cfg.image_size}x{cfg.image_size}",
-    }
-    return Subject(
-        about=about,
+    return Comparison(
+        about={**about, "split": name, "size": f"{cfg.image_size}x{cfg.image_size}"},
         items=items,
         untouched=untouched,
         total=len(chosen.source),
@@ -101,9 +123,9 @@ def of_run(workdir: pathlib.Path, *, which: checkpoint.Which = "best", split: st
     )
 
 
-def of_folders(
+def from_folders(
     outputs: str, references: str | None, originals: str | None, *, size: Sequence[int] | None = None
-) -> Subject:
+) -> Comparison:
     """Pictures of a folder, whatever made them.
 
     Args:
@@ -116,7 +138,7 @@ def of_folders(
       InputError: a folder is missing or empty, no picture can be read, or the sources are named otherwise.
     """
     made = paths.listing(outputs, option="--outputs")
-    known = references is not None and references.endswith(statistics.SUFFIX)
+    known = references is not None and references.endswith(feature_sets.SUFFIX)
     wanted = paths.listing(references, option="--references") if references and not known else None
     given = paths.listing(originals, option="--sources") if originals else None
     height, width = _size(made) if size is None else (size[0], size[-1])
@@ -129,7 +151,7 @@ def of_folders(
     matched = sum(name in truths for name in names)
     paired = 2 * matched > len(names)
 
-    def items(*, untouched: bool = False) -> Iterator[evaluation.Item]:
+    def items(*, untouched: bool = False) -> Iterator[Item]:
         for index, name in list(enumerate(names))[processes.own()]:
             source = truth = None
             if given is not None:
@@ -140,7 +162,7 @@ def of_folders(
             output = source if untouched else _fitted(made, index, height, width)
             if output is None or (given is not None and source is None) or (paired and truth is None):
                 continue
-            yield evaluation.Item(made.name(index), output, source, truth)
+            yield Item(made.name(index), output, source, truth)
 
     style = palette = None
     if wanted is not None:
@@ -153,7 +175,7 @@ def of_folders(
     if originals:
         about["sources"] = originals
     untouched = functools.partial(items, untouched=True) if given is not None else None
-    return Subject(
+    return Comparison(
         about=about,
         items=items,
         untouched=untouched,
@@ -164,51 +186,21 @@ def of_folders(
     )
 
 
-def measure(
-    subject: Subject,
-    *,
-    network: str = "efficientnet_lite0",
-    weights: str | None = None,
-    with_baselines: bool = True,
-    save: pathlib.Path | None = None,
-) -> dict[str, figures.Measured]:
-    """The figures of the outputs, and of baselines by name beside them.
+def recolored(items: Items, style: Pictures, *, seed: int = 0, most: int = 256) -> Iterator[Item]:
+    """The outputs with the colours of random pictures of the style; see `baselines.color_transfer`.
 
     Args:
-      subject: to be measured.
-      network: whose features the distances of sets compare.
-      weights: a file of its weights; None takes the bundled ones.
-      with_baselines: whether to measure baselines.
-      save: file for the statistics of the style, that they need not be computed again.
-
-    Raises:
-      InputError: none of the pictures can be measured, the weights or statistics cannot be used, or there is no
-        style whose statistics to save.
+      items: this process's share of what is to be recoloured.
+      style: pictures that colours are taken from, the same on all processes.
+      seed: of the choice.
+      most: the first so many of them are chosen from.
     """
-    if save is not None and subject.style is None:
-        raise types.InputError("there are no pictures of a style whose statistics could be saved")
-    about = {"network": network, "size": str(subject.about["size"])}
-    known = subject.known
-    style = None if known is None else processes.together(lambda: statistics.load(known, about))
-    evaluator = processes.together(lambda: evaluation.Evaluator(network, weights))
-
-    def one(title: str, items: Iterable[evaluation.Item]) -> figures.Measured:
-        with progress.Counter(f"measuring {title}", quiet=not processes.first()) as counter:
-            return evaluator(items, style or subject.style, progress=lambda n: counter(n, max(subject.total, n)))
-
-    found = {"outputs": one("outputs", subject.items())}
-    if save is not None and subject.style is not None:
-        wanted = evaluator.statistics_of(subject.style)
-        processes.at_first(lambda: statistics.save(save, wanted, about))
-    if not with_baselines:
-        return found
-    if subject.untouched is not None:
-        found["untouched sources"] = one("sources", subject.untouched())
-        if subject.palette is not None:
-            found["colour transfer"] = one("colour transfer", evaluation.recolored(subject.untouched, subject.palette))
-    if subject.real is not None:
-        found["real style pictures"] = one("real", subject.real())
-    return found
+    choice = list(itertools.islice(style(), most))
+    draw = np.random.default_rng(seed)
+    for item in items():
+        # One for each process, so that their shares together have the colours that one process would give.
+        drawn = [draw.integers(len(choice)) for _ in range(jax.process_count())][jax.process_index()]
+        yield item._replace(output=baselines.color_transfer(item.output, choice[drawn]))
 
 
 def _targets(split: sources.Split, cfg: config.Config, share: slice) -> Iterator[np.ndarray]:
@@ -216,10 +208,10 @@ def _targets(split: sources.Split, cfg: config.Config, share: slice) -> Iterator
         yield crops[-1]
 
 
-def _as_items(pictures: evaluation.Pictures) -> Iterator[evaluation.Item]:
+def _as_items(pictures: Pictures) -> Iterator[Item]:
     own = processes.own()
     for index, picture in zip(itertools.count(own.start, own.step), pictures(), strict=False):
-        yield evaluation.Item(str(index), picture)
+        yield Item(str(index), picture)
 
 
 def _pictures(of: paths.Files, height: int, width: int, share: slice) -> Iterator[np.ndarray]:

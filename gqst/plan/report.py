@@ -4,12 +4,12 @@ import json
 import pathlib
 
 from gqst.pictures import files
-from gqst.training import planning
+from gqst.plan import estimate
 
 _GIB = 2**30
 
 
-def text(plan: planning.Plan) -> str:
+def text(plan: estimate.Plan) -> str:
     """What a config takes on a target: memory by kind, time at best, the largest batch; a line for each."""
     made = plan.compiled
     size = f"{plan.image_size} px, batch {plan.batch_size}, {plan.compute_dtype}"
@@ -36,12 +36,12 @@ def text(plan: planning.Plan) -> str:
     return "\n".join(lines)
 
 
-def write_json(path: pathlib.Path, plan: planning.Plan) -> None:
+def write_json(path: pathlib.Path, plan: estimate.Plan) -> None:
     """Writes all figures, whole or not at all."""
     files.write_text(path, json.dumps(plan.to_dict(), indent=2) + "\n")
 
 
-def _fits(plan: planning.Plan) -> str:
+def _fits(plan: estimate.Plan) -> str:
     needed = f"{plan.compiled.memory / _GIB:.2f} GiB"
     if plan.usable is None:
         return f"unknown, {needed} needed"

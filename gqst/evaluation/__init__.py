@@ -1,0 +1,1 @@
+"""Evaluation: pictures measured against sources, truths and a style, beside what needs no training."""

@@ -1,1 +1,0 @@
-"""What people look at: training curves, live pictures, before and after."""

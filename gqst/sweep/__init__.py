@@ -1,0 +1,1 @@
+"""`python -m gqst.sweep`: a search for better values of config keys."""
