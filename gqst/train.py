@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     cli.use_compilation_cache()
     with processes.joined(cli.group(flags)):
-        loop.train(cfg, flags.workdir, mode=flags.parallel, devices=flags.devices, profiled=flags.profile)
+        loop.fit(cfg, flags.workdir, mode=flags.parallel, devices=flags.devices, profile_calls=flags.profile)
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def test_what_cannot_be_measured_is_said(capsys, monkeypatch, tmp_path, folders,
 def test_a_run_on_a_split_of_its_data(capsys, tmp_path):
     changes = ["steps=2", "round_every=2", "checkpoint_every=2", "log_every=1", "generator.filters=4", "validation=2"]
     cfg = conftest.small("quickstart", *changes)
-    loop.train(cfg, tmp_path / "run", devices=1, quiet=True)
+    loop.fit(cfg, tmp_path / "run", devices=1, quiet=True)
     code, said, _ = _call(capsys, "--workdir", tmp_path / "run", "--json", tmp_path / "a.json")
     assert code == 0 and "real style pictures" in said, said
     found = json.loads((tmp_path / "a.json").read_text())

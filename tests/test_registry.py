@@ -15,7 +15,8 @@ from gqst import config, overrides, registry, types
 from gqst.data import sources
 from gqst.losses import base as losses
 from gqst.models import base as models
-from gqst.training import recipes, summary
+from gqst.training import summary
+from gqst.training.recipe import Recipe
 from tests import conftest
 
 SHAPES = registry.Registry("shape")
@@ -110,8 +111,8 @@ def test_a_generator_and_a_loss_from_outside(outsider):
             conftest.small("style_image"),
             ["generator=tint", "generator.gain=0.5", "losses.brightness=2", "losses.brightness.aim=0.25"],
         )
-        recipe = recipes.build(cfg, paired=False)
-        _, metrics = summary.trace(cfg, recipe)
+        recipe = Recipe(cfg, paired=False)
+        _, metrics = summary.trace(recipe)
         assert "loss/brightness" in metrics
         params = recipe.generator.init(jax.random.key(0), jnp.ones((1, 16, 16, 3)))
         np.testing.assert_array_equal(params["params"]["scale"], [0.5] * 3)

@@ -94,7 +94,7 @@ def test_one_is_asked_to_stop_and_one_process_goes_on(environment, tmp_path, who
 @pytest.mark.slow
 def test_two_measure_what_one_does(environment, tmp_path):
     train = ["steps=2", "round_every=2", "checkpoint_every=2", "generator.filters=4", "validation=2"]
-    loop.train(conftest.small("quickstart", *train), tmp_path / "run", devices=1, quiet=True)
+    loop.fit(conftest.small("quickstart", *train), tmp_path / "run", devices=1, quiet=True)
     demo = conftest.ROOT / "gqst/data/demo"
     style = ["--references", str(demo / "ukiyoe/train"), "--sources", str(demo / "photos/test")]
     folders = ["--outputs", str(demo / "photos/test"), *style, "--size", "32"]

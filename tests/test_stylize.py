@@ -24,7 +24,7 @@ def workdir(tmp_path_factory) -> pathlib.Path:
     """A run of style_image with checkpoints of steps 1 and 2."""
     folder = tmp_path_factory.mktemp("stylise") / "run"
     changes = ["steps=2", "round_every=1", "checkpoint_every=1", "log_every=1", "generator.filters=4"]
-    loop.train(conftest.small("style_image", *changes), folder, devices=1, quiet=True)
+    loop.fit(conftest.small("style_image", *changes), folder, devices=1, quiet=True)
     return folder
 
 

@@ -17,7 +17,8 @@ from PIL import Image
 from gqst import cli, config, overrides, train
 from gqst.data import sources
 from gqst.losses import base as losses
-from gqst.training import checkpoint, loop, recipes, run, state
+from gqst.training import checkpoint, loop, setup, state
+from gqst.training.recipe import Recipe, directions
 from tests import conftest
 
 # Unpaired with cycles, a pool, all that a run carries; 8 channels.
@@ -33,7 +34,7 @@ def _arguments(workdir: pathlib.Path, *changes: str) -> list[str]:
 def _final(workdir: pathlib.Path, *changes: str) -> tuple[state.TrainState, dict]:
     """The newest state of a run, and its note."""
     cfg = overrides.override(overrides.load("cyclegan"), [*TINY, *changes])
-    recipe = recipes.build(cfg, paired=False)
+    recipe = Recipe(cfg, paired=False)
     shapes = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0)))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
@@ -120,7 +121,7 @@ def test_dry_run_tells_what_would_be_trained(run):
 @pytest.mark.slow
 def test_every_step_uses_one_trace_and_a_changed_weight_needs_no_other(tmp_path):
     cfg = conftest.small("style_image", "steps=40", "generator.filters=4", "image_size=32")
-    result = loop.train(cfg, tmp_path / "run", devices=2, quiet=True)
+    result = loop.fit(cfg, tmp_path / "run", devices=2, quiet=True)
     # Rounds at 0, 20 and 40, checkpoints at 20 and 40, and still one trace.
     assert (result.step, result.finished, result.traces) == (40, True, 1)
     assert sorted(p.name for p in (tmp_path / "run" / "samples").iterdir()) == [
@@ -130,7 +131,7 @@ def test_every_step_uses_one_trace_and_a_changed_weight_needs_no_other(tmp_path)
     ]
     assert list((tmp_path / "run" / "tensorboard").iterdir())
     # The finished run is left as it is.
-    again = loop.train(cfg, tmp_path / "run", devices=2, quiet=True)
+    again = loop.fit(cfg, tmp_path / "run", devices=2, quiet=True)
     assert again.step == 40 and again.traces == 0
 
 
@@ -151,7 +152,7 @@ def test_objectives_of_the_configs_are_what_they_say():
         cfg = overrides.load(name)
         paired = cfg.data.name in ("pairs", "matched", "clean")
         objective = losses.build(cfg.losses, paired=paired)
-        kinds[name] = (paired, recipes.directions(objective))
+        kinds[name] = (paired, directions(objective))
     both, one_way = (False, ("forward", "backward")), (False, ("forward",))
     assert kinds["pix2pix"] == kinds["restore"] == (True, ("forward",))
     for name in ("style_image", "quickstart", "photo2painting", "cut", "fastcut", "paper"):
@@ -170,7 +171,7 @@ def test_few_held_out_targets_are_joined_by_those_of_training(tmp_path, validati
     choice = config.choice("folders", source=str(tmp_path / "a"), target=str(tmp_path / "b"))
     cfg = config.Config(image_size=16, data=choice, validation=validation)
     dataset = sources.build(cfg.data, validation=cfg.validation)
-    found = run.held_out(dataset, cfg)
+    found = setup.held_out(dataset, cfg)
     assert {name: len(x) for name, x in found.items()} == {"source": validation, "target": targets}
     trained = {dataset.train.source.load(i).getpixel((0, 0))[0] for i in range(20 - validation)}
     assert not trained & {round(float(x[0, 0, 0]) * 255) for x in found["source"]}
@@ -279,7 +280,7 @@ def test_a_workdir_of_another_config_is_refused(tmp_path):
     (tmp_path / "run" / "config.json").write_text(overrides.to_json(cfg))
     other = overrides.override(cfg, ["seed=1", "steps=7"])
     with pytest.raises(ValueError, match="holds a run of another config: seed is 0 there and 1 here"):
-        loop.train(other, tmp_path / "run", devices=1, quiet=True)
+        loop.fit(other, tmp_path / "run", devices=1, quiet=True)
 
 
 def test_validation_pictures_are_not_trained_on():

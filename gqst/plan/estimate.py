@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 import gqst
 from gqst import config, types
@@ -20,7 +19,8 @@ from gqst.data import sources
 from gqst.pictures import files
 from gqst.plan import hardware, traffic
 from gqst.runtime import devices
-from gqst.training import parallel, recipes, state, step
+from gqst.training import parallel, step
+from gqst.training.recipe import Recipe
 
 _LARGEST = 4096
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -198,9 +198,9 @@ def _compile(
     cache: pathlib.Path | None,
     say: Callable[[str], None],
 ) -> Compiled:
-    recipe = recipes.build(cfg, paired=paired)
+    recipe = Recipe(cfg, paired=paired)
     parallel.check_batch(cfg.batch_size, devices=len(target.devices), accumulate=cfg.accumulate)
-    lowered = _lower(cfg, recipe, target)
+    lowered = _lower(recipe, target)
     path = None
     if cache is not None:
         versions = [importlib.metadata.version("jaxlib"), _version("libtpu"), _version("jax-cuda12-plugin")]
@@ -218,16 +218,13 @@ def _compile(
     return made
 
 
-def _lower(cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target) -> Any:
-    where = devices.Placement(target.devices)
-    now = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0), recipe.initial))
-    pictures = jax.ShapeDtypeStruct((cfg.batch_size, cfg.image_size, cfg.image_size, 3), jnp.float32)
-    compilable = parallel.jitted(step.build(recipe), where)
-    traced = compilable.trace(now, {"source": pictures, "target": pictures}, recipe.frozen)
+def _lower(recipe: Recipe, target: hardware.Target) -> Any:
+    jitted = parallel.jitted(step.build(recipe), devices.Placement(target.devices))
+    traced = jitted.trace(*step.abstract_arguments(recipe))
     return traced.lower(lowering_platforms=(target.platform,))
 
 
-def _finish(cfg: config.Config, recipe: recipes.Recipe, target: hardware.Target, lowered: Any) -> Compiled:
+def _finish(cfg: config.Config, recipe: Recipe, target: hardware.Target, lowered: Any) -> Compiled:
     options: dict[str, Any] | None = devices.compile_options(1, target.devices)
     if target.platform == "cuda":
         options = {"xla_gpu_autotune_level": 0}  # there is nothing here to time alternatives on
@@ -259,10 +256,10 @@ def _refused(said: str) -> int | None:
     return round(float(needed.group(1)) * _UNITS[needed.group(2)])
 
 
-def _flops(cfg: config.Config, recipe: recipes.Recipe) -> float:
+def _flops(cfg: config.Config, recipe: Recipe) -> float:
     """The operations of a step in one part, as they stand in the program before any compiler changes it."""
     here = hardware.find("cpu")
-    lowered = _lower(cfg, dataclasses.replace(recipe, accumulate=1), here)
+    lowered = _lower(Recipe(dataclasses.replace(cfg, accumulate=1), paired=recipe.paired), here)
     return float(lowered.cost_analysis()["flops"])
 
 

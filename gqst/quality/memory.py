@@ -57,8 +57,7 @@ class Steering:
         self, metrics: Mapping[str, float], multipliers: Mapping[str, float]
     ) -> tuple[dict[str, float], list[Decision]]:
         """The multipliers for the time after a round, and why."""
-        measured = {name.removeprefix("eval/"): value for name, value in metrics.items()}
-        new, self._smoothed, trail = decide(self._targets, measured, multipliers, self._smoothed, self._cfg.control)
+        new, self._smoothed, trail = decide(self._targets, metrics, multipliers, self._smoothed, self._cfg.control)
         return new, trail
 
     def judge(self, found: Iterable[alarms.Alarm], step: int) -> alarms.Alarm | None:

@@ -145,7 +145,7 @@ def run(
                 raise optuna.TrialPruned
 
         try:
-            loop.train(chosen, folder / "trials" / str(trial.number), on_round=on_round, quiet=True)
+            loop.fit(chosen, folder / "trials" / str(trial.number), on_round=on_round, quiet=True)
         finally:
             jax.clear_caches()  # every trial compiles its own
         assert best is not None

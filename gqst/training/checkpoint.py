@@ -1,6 +1,7 @@
 """Checkpoints of a run: written in the background by Orbax, checked when they are read."""
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
@@ -8,7 +9,7 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -16,12 +17,14 @@ import jax.numpy as jnp
 
 from gqst import types
 from gqst.runtime import processes
-from gqst.training import state
+from gqst.training.state import TrainState
 
 try:
     from orbax.checkpoint import v1 as ocp
 except ImportError:  # the v1 interface still lies under experimental in some releases
     from orbax.checkpoint.experimental import v1 as ocp
+
+policies = ocp.training.preservation_policies
 
 _log = logging.getLogger("gqst")
 
@@ -35,26 +38,28 @@ class Checkpoints:
     """The folder `<workdir>/checkpoints`, one numbered folder a step.
 
     A checkpoint holds the train state, the running average of the generator apart from it (inference reads
-    that alone), and a note: a JSON-able mapping with what the host needs to go on.
+    that alone), and a note: a JSON-serialisable mapping with what the host needs to go on.
     """
 
     def __init__(self, directory: pathlib.Path, *, keep: int = 3, keep_every: int | None = None):
-        """Opens or makes the folder.
+        """Opens the folder, and creates it if needed.
 
         Args:
-          directory: the folder.
-          keep: newest checkpoints that are kept.
-          keep_every: checkpoints at multiples of it are kept for good.
+          directory: The folder.
+          keep: Number of newest checkpoints to preserve.
+          keep_every: Checkpoints at multiples of it are preserved for good; None preserves none besides.
 
         Raises:
-          InputError: the folder cannot be made or written to.
+          InputError: The folder cannot be created or written to.
         """
         self.directory = directory.absolute()
-        self._retention = _Retention(keep, keep_every)
+        self._best = _Best()
+        newest = policies.LatestN(keep)
+        periodic = [] if keep_every is None else [policies.EveryNSteps(keep_every)]
         check_writable(self.directory)
         self._manager = ocp.training.Checkpointer(
             self.directory,
-            preservation_policy=self._retention,
+            preservation_policy=policies.AnyPreservationPolicy([newest, self._best, *periodic]),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             cleanup_tmp_directories=True,
         )
@@ -62,12 +67,12 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, rising."""
+        """Steps that have a checkpoint, in ascending order."""
         return [entry.step for entry in self._manager.checkpoints]
 
     def keep(self, steps: Sequence[int]) -> None:
-        """Keeps these steps' checkpoints (the best ones), whatever their age, and no longer others."""
-        self._retention.best = frozenset(steps)
+        """Preserves these steps' checkpoints, those of the best rounds, in place of those named before."""
+        self._best.steps = frozenset(steps)
 
     def drop_after(self, step: int) -> None:
         """Deletes the checkpoints of later steps, the latest first."""
@@ -75,31 +80,31 @@ class Checkpoints:
         processes.at_first(lambda: self._delete(later))
         self._manager.reload()
 
-    def save(self, now: state.TrainState, note: Mapping[str, Any]) -> None:
-        """Starts writing a checkpoint of a state; the state may be given away as soon as this returns.
+    def save(self, state: TrainState, note: Mapping[str, Any]) -> None:
+        """Starts writing a checkpoint of a state; the state may be donated as soon as this returns.
 
         Raises:
           InputError: this or the previous checkpoint could not be written.
         """
-        step = int(now.step)
+        step = int(state.step)
         if step in self.steps:
             return
         self.wait()
-        trees = {_STATE: now.replace(ema={}), _EMA: now.ema}
+        trees = {_STATE: state.replace(ema={}), _EMA: state.ema}
         sums = {name: int(_checksum(tree)) for name, tree in trees.items()}
-        with _saying(f"checkpoint {step} could not be written to {self.directory}"):
+        with _rephrased(f"checkpoint {step} could not be written to {self.directory}"):
             response = self._manager.save_checkpointables_async(
                 step, trees, custom_metadata={"note": dict(note), "sums": sums}
             )
         self._pending = (step, response)
 
     def wait(self) -> None:
-        """Returns when nothing is being written any more; InputError if that failed."""
+        """Waits until the last checkpoint is written; InputError if that failed."""
         if self._pending is None:
             return
         step, response = self._pending
         self._pending = None
-        with _saying(f"checkpoint {step} could not be written to {self.directory}"):
+        with _rephrased(f"checkpoint {step} could not be written to {self.directory}"):
             response.result()
 
     def close(self) -> None:
@@ -107,28 +112,26 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            # Orbax raises here once more what waiting has told already.
+            # Orbax raises here what `wait` has raised already.
             with contextlib.suppress(Exception):
                 self._manager.close()
 
-    def restore(
-        self, like: state.TrainState, *, at_most: int | None = None
-    ) -> tuple[state.TrainState, dict[str, Any]] | None:
-        """The newest state that can be read, and its note; None if there is no checkpoint to read.
+    def restore(self, abstract: TrainState, *, at_most: int | None = None) -> tuple[TrainState, dict[str, Any]] | None:
+        """Returns the newest state that can be read, and its note; None if there is no checkpoint.
 
-        Checkpoints that cannot be read are told in one line each and moved to `<workdir>/corrupt`.
+        Checkpoints that cannot be read are logged in one line each and moved to `<workdir>/corrupt`.
 
         Args:
-          like: a state of shapes, types and shardings.
-          at_most: its latest step; None takes any.
+          abstract: A state of shapes, types and shardings.
+          at_most: Latest step to consider; None considers all.
 
         Raises:
-          InputError: there are checkpoints but none can be read.
+          InputError: None of the checkpoints can be read.
         """
         broken: list[tuple[int, str]] = []
         for step in reversed([s for s in self.steps if at_most is None or s <= at_most]):
             try:
-                trees, note = _read(self._manager, step, {_STATE: like.replace(ema={}), _EMA: like.ema})
+                trees, note = _read(self._manager, step, {_STATE: abstract.replace(ema={}), _EMA: abstract.ema})
             except Exception as error:  # whatever the storage layer raises on damaged files
                 broken.append((step, _first_line(error)))
                 continue
@@ -164,17 +167,26 @@ class Checkpoints:
             )
 
 
-def load_ema(directory: pathlib.Path, which: Which, like: Any) -> tuple[Any, int]:
-    """The running average of the generators' parameters in a checkpoint, and its step.
+def load_ema(
+    directory: pathlib.Path,
+    which: Which,
+    direction: str,
+    abstract: Any,
+    *,
+    default_directions: Callable[[], Sequence[str]],
+) -> tuple[Any, int]:
+    """Returns the running average of one direction's generator in a checkpoint, and the checkpoint's step.
 
     Args:
-      directory: `<workdir>/checkpoints`.
+      directory: The folder `<workdir>/checkpoints`.
       which: `last` (the newest that can be read), `best` (of the best round so far; `last` if there is
         none), or a step.
-      like: the tree as shapes, types and shardings.
+      direction: `forward` or `backward`.
+      abstract: One generator's variables as shapes, types and shardings.
+      default_directions: Directions of a checkpoint whose note does not name them.
 
     Raises:
-      InputError: there is no such checkpoint, or it cannot be read.
+      InputError: There is no such checkpoint or direction, or it cannot be read.
     """
     if not directory.is_dir():
         raise types.InputError(f"no checkpoints in {directory.parent}: train there first")
@@ -184,21 +196,29 @@ def load_ema(directory: pathlib.Path, which: Which, like: Any) -> tuple[Any, int
         if isinstance(which, int):
             wanted = [step for step in steps if step == which]
         elif which == "best":
-            best = _best(manager, wanted)
+            best = _best_step(manager, wanted)
             wanted.sort(key=lambda step: step != best)  # stable: the best first, then the newest
         if not wanted:
-            there = ", ".join(map(str, steps)) or "none"
-            raise types.InputError(f"no checkpoint {which} in {directory}; there are: {there}")
+            existing = ", ".join(map(str, steps)) or "none"
+            raise types.InputError(f"no checkpoint {which} in {directory}; there are: {existing}")
         for step in wanted:
             try:
-                return _read(manager, step, {_EMA: like})[0][_EMA], step
+                note = manager.metadata(step).custom_metadata["note"]
+                directions = note.get("directions") or default_directions()
+                if direction in directions:
+                    trees, _ = _read(manager, step, {_EMA: dict.fromkeys(directions, abstract)})
+                    return trees[_EMA][direction], step
             except Exception as error:  # whatever the storage layer raises on damaged files
                 _log.warning("checkpoint %d cannot be read (%s)", step, _first_line(error))
+                continue
+            raise types.InputError(
+                f"the run in {directory.parent} has no direction {direction!r}; it has: {', '.join(directions)}"
+            )
     raise types.InputError(f"no checkpoint in {directory} can be read")
 
 
 def check_space(directory: pathlib.Path, needed: int) -> None:
-    """Checks that `needed` bytes are free; InputError that says how many there are if not."""
+    """Raises InputError unless `needed` bytes are free."""
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise types.InputError(
@@ -208,7 +228,7 @@ def check_space(directory: pathlib.Path, needed: int) -> None:
 
 
 def check_writable(directory: pathlib.Path) -> None:
-    """Makes the folder and tries to write to it; InputError that says what stands in the way."""
+    """Creates the folder and tries to write to it; InputError with the reason if that fails."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=directory, prefix=".write_test") as probe:
@@ -219,26 +239,24 @@ def check_writable(directory: pathlib.Path) -> None:
         ) from error
 
 
-class _Retention:
-    """Orbax's question which checkpoints to keep: the newest, every so many steps, and the best."""
+@dataclasses.dataclass
+class _Best:
+    """Orbax's policy for checkpoints of the best rounds, which gqst chooses.
 
-    def __init__(self, newest: int, every: int | None):
-        self._newest = newest
-        self._every = every
-        self.best: frozenset[int] = frozenset()
+    Attributes:
+      steps: Steps of the checkpoints to preserve.
+    """
+
+    steps: frozenset[int] = frozenset()
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         del context
-        first_kept = len(checkpoints) - self._newest
-        return [
-            i >= first_kept or entry.step in self.best or (self._every is not None and entry.step % self._every == 0)
-            for i, entry in enumerate(checkpoints)
-        ]
+        return [checkpoint.step in self.steps for checkpoint in checkpoints]
 
 
 @contextlib.contextmanager
-def _saying(sentence: str) -> Iterator[None]:
-    """Turns whatever goes wrong inside into an InputError of one sentence."""
+def _rephrased(sentence: str) -> Iterator[None]:
+    """Turns any exception inside into an InputError that starts with this sentence."""
     try:
         yield
     except Exception as error:  # whatever the storage layer raises
@@ -248,8 +266,8 @@ def _saying(sentence: str) -> Iterator[None]:
         ) from error
 
 
-def _best(manager: Any, newest_first: Sequence[int]) -> int | None:
-    """The step of the best round, as the newest checkpoint that can say so knows it."""
+def _best_step(manager: Any, newest_first: Sequence[int]) -> int | None:
+    """The step of the best round, as the newest readable checkpoint notes it."""
     for step in newest_first:
         try:
             best = manager.metadata(step).custom_metadata["note"]["best"]
@@ -260,18 +278,18 @@ def _best(manager: Any, newest_first: Sequence[int]) -> int | None:
     return None
 
 
-def _read(manager: Any, step: int, like: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    meta = manager.metadata(step).custom_metadata or {}
-    trees = dict(manager.load_checkpointables(step, dict(like)))
+def _read(manager: Any, step: int, abstract: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    metadata = manager.metadata(step).custom_metadata or {}
+    trees = dict(manager.load_checkpointables(step, dict(abstract)))
     for name, tree in trees.items():
-        if int(_checksum(tree)) != meta["sums"][name]:
+        if int(_checksum(tree)) != metadata["sums"][name]:
             raise ValueError(f"its {name} differs from what was written")
-    return trees, meta["note"]
+    return trees, metadata["note"]
 
 
 @jax.jit
 def _checksum(tree: Any) -> jax.Array:
-    """The sum of all bytes of a tree modulo 2**32: the same on any number of devices."""
+    """The sum of all bytes of a tree modulo 2**32, the same on any number of devices."""
     total = jnp.zeros((), jnp.uint32)
     for leaf in jax.tree.leaves(tree):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -281,9 +299,9 @@ def _checksum(tree: Any) -> jax.Array:
 
 
 def _first_line(error: BaseException) -> str:
-    told = str(error).strip("'\" ")
-    system = re.search(r"os_error_code='(\d+)'", told)
+    text = str(error).strip("'\" ")
+    system = re.search(r"os_error_code='(\d+)'", text)
     if system:
         return os.strerror(int(system.group(1)))
-    lines = told.splitlines() or [type(error).__name__]
+    lines = text.splitlines() or [type(error).__name__]
     return lines[0][:200]

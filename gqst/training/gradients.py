@@ -12,27 +12,32 @@ from gqst.losses import base as losses
 from gqst.models import base as models
 from gqst.models import blocks
 from gqst.ops import color
-from gqst.training import recipes, state
+from gqst.training.recipe import BACKWARD, FORWARD, Recipe
+from gqst.training.state import HEADS, Player, TrainState
 
 Frozen = Mapping[str, Any]
-Pictures = dict[str, dict[str, jax.Array]]
+"""Parameters of the feature networks by name."""
+
+Views = dict[str, dict[str, jax.Array]]
+"""Pictures f32[b h w c] by direction and name."""
+
 Features = dict[str, dict[str, dict[str, jax.Array]]]
 """Activations by network, picture and layer."""
 
-_KEPT = {
+_REMAT_POLICIES = {
     "blocks": jax.checkpoint_policies.save_only_these_names(blocks.KEPT),
     "all": jax.checkpoint_policies.nothing_saveable,
 }
 """What a pass of the generator leaves in memory for its gradient."""
 
 
-class Found(NamedTuple):
-    """What a player's pass comes to; of the parts of a batch, the mean.
+class Gradients(NamedTuple):
+    """The result of a player's pass over a batch, or the mean of those over its parts.
 
     Attributes:
-      grads: of the loss by its parameters.
-      stats: of its networks afterwards.
-      metrics: the loss and its terms.
+      grads: Gradient of the loss by the player's parameters.
+      stats: The other variables of its networks after the pass.
+      metrics: The loss and its terms.
     """
 
     grads: Any
@@ -40,31 +45,32 @@ class Found(NamedTuple):
     metrics: types.Metrics
 
 
-class Made(NamedTuple):
-    """What the generator's pass leaves for the discriminator's.
+class Fakes(NamedTuple):
+    """The part of the generator's pass that the discriminator's starts from.
 
     Attributes:
-      fakes: f32[b h w c] by direction, without gradient.
-      seen: what the discriminator's feature network has seen, by direction.
+      pictures: Fakes f32[b h w c] by direction, without gradient.
+      features: Activations of the discriminator's feature network by direction, picture and layer, as far as they
+        are computed already.
     """
 
-    fakes: dict[str, jax.Array]
-    seen: dict[str, Any]
+    pictures: Mapping[str, jax.Array]
+    features: Mapping[str, Any]
 
 
 def of_generator(
-    recipe: recipes.Recipe, now: state.TrainState, frozen: Frozen, batch: types.Batch, keys: jax.Array
-) -> tuple[Found, Made]:
-    """The generators' gradients on pictures with these keys."""
+    recipe: Recipe, state: TrainState, frozen: Frozen, batch: types.Batch, keys: jax.Array
+) -> tuple[Gradients, Fakes]:
+    """Returns the generators' gradients on pictures with these keys, and their fakes."""
     views = _views(recipe, batch)
 
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
-        made, stats = generate(recipe, params, now.gen.stats, views)
-        loss, metrics, seen = jnp.zeros(()), dict[str, jax.Array](), {}
+        outputs, stats = generate(recipe, params, state.gen.stats, views)
+        loss, metrics, features = jnp.zeros(()), dict[str, jax.Array](), {}
         for direction in recipe.directions:
-            view, pictures = views[direction], made[direction]
-            seen[direction] = _features(recipe, frozen, {**view, **pictures})
-            logits, activations = _verdict(recipe, now.disc, frozen, direction, view, pictures, seen[direction])
+            view, pictures = views[direction], outputs[direction]
+            features[direction] = _features(recipe, frozen, {**view, **pictures})
+            logits, activations = _verdict(recipe, state.disc, frozen, direction, view, pictures, features[direction])
             context = losses.Context(
                 source=view["source"],
                 target=view["target"],
@@ -74,49 +80,43 @@ def of_generator(
                 identity=pictures.get("identity"),
                 logits=logits,
                 activations=activations,
-                features=seen[direction],
+                features=features[direction],
                 frozen=frozen,
-                encoded=_encode(recipe, params[direction], now.gen.stats[direction], {**view, **pictures}),
-                heads=params[state.HEADS][direction] if recipe.heads else {},
+                encoded=_encode(recipe, params[direction], state.gen.stats[direction], {**view, **pictures}),
+                heads=params[HEADS][direction] if recipe.heads else {},
             )
-            loss, metrics = _add(recipe, now, context, "generator", direction, loss, metrics)
-        return loss, (made, seen, stats, metrics)
+            loss, metrics = _add(recipe, state, context, "generator", direction, loss, metrics)
+        return loss, (outputs, features, stats, metrics)
 
-    (loss, (made, seen, stats, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(now.gen.params)
-    fakes = {direction: jax.lax.stop_gradient(pictures["fake"]) for direction, pictures in made.items()}
-    known = {d: features[recipe.judged[0]] for d, features in seen.items()} if recipe.judged else {}
-    return Found(grads, stats, {**metrics, "loss/generator": loss}), Made(fakes, known)
+    (loss, (outputs, features, stats, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.gen.params)
+    fakes = {direction: jax.lax.stop_gradient(pictures["fake"]) for direction, pictures in outputs.items()}
+    judged = {d: seen[recipe.judged[0]] for d, seen in features.items()} if recipe.judged else {}
+    return Gradients(grads, stats, {**metrics, "loss/generator": loss}), Fakes(fakes, judged)
 
 
 def of_discriminator(
-    recipe: recipes.Recipe,
-    now: state.TrainState,
-    frozen: Frozen,
-    batch: types.Batch,
-    keys: jax.Array,
-    shown: Mapping[str, jax.Array],
-    seen: Mapping[str, Any],
-) -> Found:
-    """The discriminators' gradients on pictures with these keys.
+    recipe: Recipe, state: TrainState, frozen: Frozen, batch: types.Batch, keys: jax.Array, fakes: Fakes
+) -> Gradients:
+    """Returns the discriminators' gradients on pictures with these keys.
 
     Args:
-      recipe: the static parts.
-      now: the state before the step.
-      frozen: the feature networks' parameters.
-      batch: the pictures.
-      keys: of the pictures.
-      shown: the fakes that the discriminators are shown, by direction.
-      seen: what their feature network has seen already, by direction and picture; it sees the others now.
+      recipe: The static parts.
+      state: The state before the step.
+      frozen: The feature networks' parameters.
+      batch: The pictures.
+      keys: A random key for each picture.
+      fakes: The fakes that the discriminators are shown, and the features that need not be computed again.
     """
     views = _views(recipe, batch)
 
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
         loss, metrics, stats = jnp.zeros(()), dict[str, jax.Array](), {}
         for direction in recipe.directions:
-            view, fake, known = views[direction], shown[direction], seen.get(direction, {})
-            judge = judge_of(recipe, params[direction], now.disc.stats[direction], frozen, view["source"])
-            real, stats[direction] = judge(view["target"], known.get("target"), update_stats=True)
-            verdict, _ = judge(fake, known.get("fake"))
+            view, fake = views[direction], fakes.pictures[direction]
+            features = fakes.features.get(direction, {})
+            judge = judge_of(recipe, params[direction], state.disc.stats[direction], frozen, view["source"])
+            real, stats[direction] = judge(view["target"], features.get("target"), update_stats=True)
+            verdict, _ = judge(fake, features.get("fake"))
             context = losses.Context(
                 source=view["source"],
                 target=view["target"],
@@ -125,68 +125,63 @@ def of_discriminator(
                 logits=losses.Logits(fake=verdict.logits, real=real.logits),
                 score=functools.partial(_score, judge),
             )
-            loss, metrics = _add(recipe, now, context, "discriminator", direction, loss, metrics)
+            loss, metrics = _add(recipe, state, context, "discriminator", direction, loss, metrics)
         return loss, (stats, metrics)
 
-    (loss, (stats, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(now.disc.params)
-    return Found(grads, stats, {**metrics, "loss/discriminator": loss})
+    (loss, (stats, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.disc.params)
+    return Gradients(grads, stats, {**metrics, "loss/discriminator": loss})
 
 
-def generate(
-    recipe: recipes.Recipe, params: Any, stats: Mapping[str, Any], views: Pictures
-) -> tuple[Pictures, dict[str, Any]]:
-    """All pictures that the terms need: by direction fake, and identity and cycled if needed; and the new stats.
+def generate(recipe: Recipe, params: Any, stats: Mapping[str, Any], views: Views) -> tuple[Views, dict[str, Any]]:
+    """Returns all pictures that the terms need, and the stats afterwards.
 
-    Only the sources go into the stats: they are what the generator will see when it is used.
+    By direction these are `fake`, and `identity` and `cycled` if needed. Only the sources go into the stats: they are
+    what the generator will see when it is used.
     """
-    made: Pictures = {}
-    new = {}
+    outputs: Views = {}
+    new_stats = {}
     for direction, view in views.items():
-        own = (params[direction], stats[direction])
-        fake, new[direction] = _translate(recipe, *own, view["source"])
-        made[direction] = {"fake": fake}
+        variables = (params[direction], stats[direction])
+        fake, new_stats[direction] = _translate(recipe, *variables, view["source"])
+        outputs[direction] = {"fake": fake}
         if recipe.identity:
-            made[direction]["identity"], _ = _translate(recipe, *own, view["target"])
-        if recipe.keep_colors:
-            made[direction] = {name: color.grey(x) for name, x in made[direction].items()}
+            outputs[direction]["identity"], _ = _translate(recipe, *variables, view["target"])
+        if recipe.config.keep_colors:
+            outputs[direction] = {name: color.grey(x) for name, x in outputs[direction].items()}
     if recipe.cycled:
         for direction in recipe.directions:
-            other = _opposite(direction)
-            cycled, _ = _translate(recipe, params[other], stats[other], made[direction]["fake"])
-            made[direction]["cycled"] = color.grey(cycled) if recipe.keep_colors else cycled
-    return made, new
+            opposite = BACKWARD if direction == FORWARD else FORWARD
+            cycled, _ = _translate(recipe, params[opposite], stats[opposite], outputs[direction]["fake"])
+            outputs[direction]["cycled"] = color.grey(cycled) if recipe.config.keep_colors else cycled
+    return outputs, new_stats
 
 
-def _views(recipe: recipes.Recipe, batch: types.Batch) -> Pictures:
-    """The batch as each direction sees it."""
-    source, target = (color.grey(x) if recipe.keep_colors else x for x in (batch["source"], batch["target"]))
-    ends, turned = {"source": source, "target": target}, {"source": target, "target": source}
-    return {d: ends if d == recipes.FORWARD else turned for d in recipe.directions}
+def judge_of(recipe: Recipe, params: Any, stats: Mapping[str, Any], frozen: Frozen, source: jax.Array) -> Any:
+    """Returns the discriminator as a function of pictures -> (verdict, stats).
 
-
-def _opposite(direction: str) -> str:
-    return recipes.BACKWARD if direction == recipes.FORWARD else recipes.FORWARD
-
-
-def judge_of(recipe: recipes.Recipe, params: Any, stats: Mapping[str, Any], frozen: Frozen, source: jax.Array) -> Any:
-    """The discriminator as a function of pictures -> (verdict, stats).
-
-    It takes what its feature network sees in the pictures, too, where that is known already.
+    The function also takes the activations of its feature network, where they are computed already.
     """
 
-    def judge(pictures: jax.Array, known: Any = None, *, update_stats: bool = False) -> tuple[models.Verdict, Any]:
-        seen: dict[str, Any] = {}
+    def judge(pictures: jax.Array, features: Any = None, *, update_stats: bool = False) -> tuple[models.Verdict, Any]:
+        inputs: dict[str, Any] = {}
         if recipe.judged is not None:
             network, layers = recipe.judged
-            seen["features"] = _see(recipe, frozen, network, pictures, layers) if known is None else known
-        if recipe.conditional:
+            inputs["features"] = _apply(recipe, frozen, network, pictures, layers) if features is None else features
+        if recipe.config.conditional:
             pictures = jnp.concatenate([source, pictures], axis=-1)
-        verdict, new = recipe.discriminator.apply(
-            {"params": params, **stats}, pictures, update_stats=update_stats, mutable=list(stats), **seen
+        return recipe.discriminator.apply(
+            {"params": params, **stats}, pictures, update_stats=update_stats, mutable=list(stats), **inputs
         )
-        return verdict, new
 
     return judge
+
+
+def _views(recipe: Recipe, batch: types.Batch) -> Views:
+    """The batch as each direction sees it."""
+    grey = recipe.config.keep_colors
+    source, target = (color.grey(x) if grey else x for x in (batch["source"], batch["target"]))
+    views = {FORWARD: {"source": source, "target": target}, BACKWARD: {"source": target, "target": source}}
+    return {direction: views[direction] for direction in recipe.directions}
 
 
 def _score(judge: Any, pictures: jax.Array) -> tuple[jax.Array, ...]:
@@ -194,9 +189,9 @@ def _score(judge: Any, pictures: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def _translate(
-    recipe: recipes.Recipe, params: Any, stats: Mapping[str, Any], pictures: jax.Array, **options: Any
+    recipe: Recipe, params: Any, stats: Mapping[str, Any], pictures: jax.Array, **options: Any
 ) -> tuple[Any, Any]:
-    """What a generator makes of the pictures, and its stats after them."""
+    """The generator's output for the pictures, and its stats afterwards."""
     # Only a network with averages of its own behaves differently in training.
     if stats:
         options["train"] = True
@@ -204,70 +199,72 @@ def _translate(
     def apply(variables: Any, pictures: jax.Array) -> tuple[Any, Any]:
         return recipe.generator.apply(variables, pictures, mutable=list(stats), **options)
 
-    if recipe.remat != "none":
-        apply = jax.checkpoint(apply, policy=_KEPT[recipe.remat])
+    if recipe.config.remat != "none":
+        apply = jax.checkpoint(apply, policy=_REMAT_POLICIES[recipe.config.remat])
     return apply({"params": params, **stats}, pictures)
 
 
 def _encode(
-    recipe: recipes.Recipe, params: Any, stats: Mapping[str, Any], pictures: Mapping[str, jax.Array]
+    recipe: Recipe, params: Any, stats: Mapping[str, Any], pictures: Mapping[str, jax.Array]
 ) -> dict[str, dict[str, jax.Array]]:
     """The activations of the generator's encoder that terms look at, by picture and layer."""
-    made = {}
+    encoded = {}
     for name, taps in recipe.encoded.items():
-        found, _ = _translate(recipe, params, stats, pictures[name], taps=taps)
+        activations, _ = _translate(recipe, params, stats, pictures[name], taps=taps)
         # In the order of the config: JAX sorts the names where it computes again.
-        made[name] = {layer: found[layer] for layer in taps}
-    return made
+        encoded[name] = {layer: activations[layer] for layer in taps}
+    return encoded
 
 
 def _verdict(
-    recipe: recipes.Recipe,
-    disc: state.Player,
+    recipe: Recipe,
+    disc: Player,
     frozen: Frozen,
     direction: str,
     view: Mapping[str, jax.Array],
     pictures: Mapping[str, jax.Array],
-    seen: Features,
+    features: Features,
 ) -> tuple[losses.Logits | None, losses.Activations | None]:
-    """What the discriminator tells the generator."""
+    """The discriminator's logits and activations as the generator's terms see them."""
     if not recipe.adversarial:
         return None, None
     judge = judge_of(recipe, disc.params[direction], disc.stats[direction], frozen, view["source"])
-    known = seen[recipe.judged[0]] if recipe.judged else {}
-    verdict = judge(pictures["fake"], known.get("fake"))[0]
+    judged = features[recipe.judged[0]] if recipe.judged else {}
+    verdict = judge(pictures["fake"], judged.get("fake"))[0]
     activations = None
     if recipe.activations:
-        real = judge(view["target"], known.get("target"))[0]
+        real = judge(view["target"], judged.get("target"))[0]
         activations = losses.Activations(fake=verdict.activations, real=real.activations)
     return losses.Logits(fake=verdict.logits), activations
 
 
-def _features(recipe: recipes.Recipe, frozen: Frozen, pictures: Mapping[str, jax.Array]) -> Features:
-    """What terms and the discriminator look at in the frozen networks; each picture is seen once."""
+def _features(recipe: Recipe, frozen: Frozen, pictures: Mapping[str, jax.Array]) -> Features:
+    """The activations of the frozen networks for terms and discriminator; each picture goes through once."""
     return {
-        network: {name: _see(recipe, frozen, network, pictures[name], layers) for name, layers in wanted.items()}
-        for network, wanted in recipe.wanted.items()
+        network: {name: _apply(recipe, frozen, network, pictures[name], layers) for name, layers in wanted.items()}
+        for network, wanted in recipe.feature_layers.items()
     }
 
 
-def _see(
-    recipe: recipes.Recipe, frozen: Frozen, network: str, pictures: jax.Array, layers: Sequence[str]
+def _apply(
+    recipe: Recipe, frozen: Frozen, network: str, pictures: jax.Array, layers: Sequence[str]
 ) -> dict[str, jax.Array]:
     return recipe.features[network].apply({"params": frozen[network]}, pictures, layers=layers)
 
 
 def _add(
-    recipe: recipes.Recipe,
-    now: state.TrainState,
+    recipe: Recipe,
+    state: TrainState,
     context: losses.Context,
     player: losses.Player,
     direction: str,
     loss: jax.Array,
     metrics: dict[str, jax.Array],
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The loss and metrics with those of one direction added; the backward ones are named so."""
-    more, named = losses.total(recipe.objective, context, player=player, step=now.step, multipliers=now.multipliers)
-    if direction == recipes.BACKWARD:
-        named = {f"{name}_backward": v for name, v in named.items() if name.startswith("loss/")}
-    return loss + more, metrics | named
+    """Loss and metrics with those of one direction added; the backward ones end in `_backward`."""
+    summand, terms = losses.total(
+        recipe.objective, context, player=player, step=state.step, multipliers=state.multipliers
+    )
+    if direction == BACKWARD:
+        terms = {f"{name}_backward": value for name, value in terms.items() if name.startswith("loss/")}
+    return loss + summand, metrics | terms

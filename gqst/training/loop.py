@@ -1,45 +1,67 @@
-"""The run: the only module that puts side effects in order."""
+"""The loop of a run: the only module that puts side effects in order."""
 
-import contextlib
 import dataclasses
+import enum
 import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
 
 import jax
+import numpy as np
 
-from gqst import config, overrides, types
-from gqst.data import pipeline, sources
-from gqst.pictures import files
-from gqst.quality import memory, selection
-from gqst.runtime import processes, profiler, progress, signals
-from gqst.training import checkpoint, parallel, recipes, run, summary, writer
+from gqst import config, types
+from gqst.quality import alarms, selection
+from gqst.runtime import processes, progress
+from gqst.training import parallel, round, setup
+from gqst.training.log import Mean
+
+MAX_ROUND_SHARE = 0.05
+"""Share of the time that rounds may take before the run says what would lower it."""
+
+SOUND_START = 0.9
+"""contrast_structure of the first fakes above which a run may go back to its start; below it is left to learn."""
+
+
+class Ending(enum.Enum):
+    """The reason why a call of `fit` returned."""
+
+    FINISHED = "finished"
+    STALLED = "finished early"
+    STOPPED = "stopped"
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How a call of `train` ended.
+    """The end of a call of `fit`.
 
     Attributes:
-      step: steps done, of the whole run.
-      finished: whether no more is to be done; otherwise a signal stopped it.
-      traces: how often the step was compiled.
-      best: the best round, if there was one.
+      step: Number of optimiser steps taken, of the whole run.
+      ending: Reason why it ended.
+      traces: Number of times the step was compiled.
+      best: The best round, if there was one.
     """
 
     step: int
-    finished: bool
+    ending: Ending
     traces: int
     best: selection.Standing | None
 
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over; otherwise a signal stopped it, and it can go on."""
+        return self.ending is not Ending.STOPPED
 
-def train(
+
+def fit(
     cfg: config.Config,
     workdir: str | pathlib.Path,
     *,
     mode: parallel.Mode = "jit",
     devices: int | None = None,
-    on_round: run.OnRound | None = None,
+    on_round: setup.OnRound | None = None,
     quiet: bool = False,
-    profiled: int = 0,
+    profile_calls: int = 0,
 ) -> Result:
     """Trains in `workdir` until `cfg.steps`, going on from its newest checkpoint if it has one.
 
@@ -47,130 +69,262 @@ def train(
     `processes.joined`, all make the same call, with a workdir on storage that they share.
 
     Args:
-      cfg: the experiment.
-      workdir: folder of the run; made if absent.
+      cfg: The experiment.
+      workdir: Folder of the run; created if absent.
       mode: `jit` or `pmap`.
-      devices: how many devices to use, where this is the only process; None is all.
-      on_round: called after every round, on process 0, with step, metrics and the path of the sample grid.
-      quiet: whether to show no progress.
-      profiled: calls to the devices of which to write a trace for XProf into `<workdir>/profile`.
+      devices: Number of devices to use, where this is the only process; None uses all.
+      on_round: Called after every round, on process 0, with step, metrics and the path of the sample grid.
+      quiet: Whether to show no progress.
+      profile_calls: Number of calls to the devices to trace for XProf, into `<workdir>/profile`.
+
+    Returns:
+      Step and reason of the end.
 
     Raises:
-      InputError: config, data or workdir cannot be used, or a checkpoint cannot be written.
-      RunError: a loss is not finite, or the fakes are inverted or collapsed, and going back did not help.
+      InputError: Config, data or workdir cannot be used, or a checkpoint cannot be written.
+      RunError: A loss is not finite, or the fakes are inverted or collapsed, and going back did not help.
     """
     folder = pathlib.Path(workdir)
-    # 1. Everything that can be wrong with the input is found before anything is written, on all processes.
-    dataset, recipe, across = processes.together(lambda: _prepare(cfg, mode, devices))
-    processes.check_same("the config", overrides.flat(cfg))
-    processes.check_same("the data", {name: split.sizes for name, split in dataset.splits.items()})
-    processes.at_first(lambda: _claim(folder, cfg))
-    processes.together(lambda: _check_shared(folder))
-    store = checkpoint.Checkpoints(folder / "checkpoints", keep=cfg.keep_checkpoints, keep_every=cfg.keep_every)
-    batches = pipeline.make_iterator(
-        dataset,
-        cfg,
-        batch_size=cfg.batch_size // jax.process_count(),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        stack=cfg.steps_per_dispatch,
-    )
-    # 2. A checkpoint wins over a new state; its note says where the data and the best round stand.
-    now = across.create(cfg.seed)
-    # One checkpoint is written before the oldest is deleted.
-    checkpoint.check_space(store.directory, 2 * summary.state_bytes(across.single(now)))
-    like = jax.tree.map(_like, across.single(now))
-    restored = store.restore(like)
-    steered, decisions = memory.Steering(cfg, recipe.targets), 0
-    if restored is not None:
-        single, note = restored
-        now = across.spread(single)
-        batches.set_state(note["data"])
-        steered.recall(note)
-        decisions = note["trail"]
-        store.keep(steered.kept)
-    done = int(across.single(now).step)
-    session = run.Run(cfg, folder, dataset, recipe, across, store, batches, on_round, steered, like)
-    with contextlib.ExitStack() as stack:
-        stack.callback(batches.close)
-        stack.callback(store.close)
-        kind = writer.Writer if processes.first() else writer.Mute
-        session.out = kind(folder, step=done, decisions=decisions)
-        stack.callback(session.out.close)
-        asked = stack.enter_context(signals.noted())
-        quiet = quiet or not processes.first()
-        bar = progress.Progress(cfg.steps, done, pictures=cfg.batch_size, quiet=quiet)
-        stack.callback(bar.close)
-        session.profile = profiler.Profile(folder / "profile", profiled if processes.first() else 0, bar.say)
-        stack.callback(session.profile.close)
-        if restored is not None:
-            bar.say(f"going on from step {done} of {cfg.steps} in {folder}")
-        now, done, ended = session.go(now, done, asked, bar)
-    result = Result(step=done, finished=not ended.startswith("stopped"), traces=across.traces, best=steered.best)
-    if not quiet:
-        progress.say(_farewell(result, folder, cfg, ended))
+    options: dict[str, Any] = {"mode": mode, "devices": devices, "on_round": on_round, "quiet": quiet}
+    with setup.opened(cfg, folder, profile_calls=profile_calls, **options) as run:
+        ending = train(run)
+        result = Result(step=run.step, ending=ending, traces=run.parallel.traces, best=run.memory.best)
+    if not quiet and processes.first():
+        progress.say(_farewell(run, result))
     return result
 
 
-def _prepare(
-    cfg: config.Config, mode: parallel.Mode, devices: int | None
-) -> tuple[sources.Dataset, recipes.Recipe, parallel.Parallel]:
-    dataset = sources.build(cfg.data, validation=cfg.validation)
-    recipe = recipes.build(cfg, paired=dataset.paired)
-    across = parallel.build(
-        recipe,
-        mode=mode,
-        batch_size=cfg.batch_size,
-        repeats=cfg.steps_per_dispatch,
-        devices=chosen_devices(devices),
-    )
-    return dataset, recipe, across
-
-
-def _check_shared(folder: pathlib.Path) -> None:
-    """InputError if this process does not see what process 0 has written."""
-    if not (folder / "config.json").exists():
-        raise types.InputError(f"{folder} of process 0 is not seen here: --workdir has to be on storage that all share")
-
-
-def chosen_devices(count: int | None) -> list[jax.Device]:
-    """The first `count` devices, None for all, of all processes; InputError if there are fewer."""
-    there = jax.devices()
-    if count is None:
-        return there
-    if processes.several():
-        raise types.InputError("--devices does not go with several processes: all of their devices are used")
-    if not 1 <= count <= len(there):
-        raise types.InputError(f"--devices {count}: there are {len(there)} here")
-    return there[:count]
-
-
-def _like(x: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-
-
-def _claim(folder: pathlib.Path, cfg: config.Config) -> None:
-    """Writes the config into the folder; InputError if it belongs to a run of another config."""
-    checkpoint.check_writable(folder)
-    path = folder / "config.json"
-    if path.exists():
-        there = overrides.from_json(path.read_text(encoding="utf-8"), origin=str(path))
-        changed = overrides.differences(there, cfg)
-        if changed:
-            key, (old, new) = next(iter(changed.items()))
-            more = f" and {len(changed) - 1} more keys" if len(changed) > 1 else ""
-            raise types.InputError(
-                f"{folder} holds a run of another config: {key} is {old!r} there and {new!r} here{more}; "
-                "give another --workdir, or the config that it was started with"
+def train(run: setup.Run) -> Ending:
+    """Runs the steps that are left, in the order of the numbered comments; everything is saved at the end."""
+    cfg, per_call = run.config, run.config.steps_per_dispatch
+    metrics = _Metrics()
+    rounds = _Rounds()
+    if run.step == 0:
+        rounds.run(run, metrics)
+    while True:
+        try:
+            # 1. The end: all steps done, a signal, or nothing better for long. The last metrics may still send it back.
+            ending = _ending(run)
+            if ending is not None:
+                metrics.read()
+                break
+            # 2. One call to the devices.
+            batch = run.parallel.put(next(run.batches))
+            run.profiler.before_call()
+            with jax.transfer_guard("disallow"):
+                run.state, device_metrics = run.parallel.step(run.state, batch)
+            run.profiler.after_call(device_metrics)
+            run.step += per_call
+            run.stop.check(run.step // per_call)
+            # 3. The metrics of the call before are read while this one runs.
+            metrics.read()
+            metrics.pending = (run.step, device_metrics)
+            run.progress.advance(per_call)
+            log_due, round_due, save_due = (
+                run.step % every == 0 or run.step == cfg.steps
+                for every in (cfg.log_every, cfg.round_every, cfg.checkpoint_every)
             )
-    files.write_text(path, overrides.to_json(cfg))
+            save_due = save_due or bool(run.stop.signal)
+            if log_due or round_due or save_due:
+                # Nothing is saved or shown of a state whose loss is not finite.
+                metrics.read()
+            # 4. Training metrics.
+            if log_due:
+                means = metrics.since_log.take()
+                run.log.scalars(run.step, means)
+                run.progress.log(run.step, means)
+            # 5. A round: held-out pictures decide about weights, the best checkpoint, and whether to go back.
+            if round_due:
+                save_due = rounds.run(run, metrics) or save_due
+            # 6. A checkpoint.
+            if save_due:
+                _save(run)
+        except SetbackError as setback:
+            # 7. Back to the last good checkpoint.
+            metrics = _Metrics()
+            _roll_back(run, setback)
+    if run.step and run.step not in run.checkpoints.steps:
+        _save(run)
+    run.checkpoints.wait()
+    return ending
 
 
-def _farewell(result: Result, folder: pathlib.Path, cfg: config.Config, ended: str) -> str:
+class SetbackError(Exception):
+    """The run cannot go on from where it is."""
+
+    def __init__(self, alarm: alarms.Alarm, step: int):
+        super().__init__(alarm.message)
+        self.alarm = alarm
+        self.step = step
+
+
+class _Metrics:
+    """The training metrics of the last calls to the devices, read one call late.
+
+    Attributes:
+      pending: Step and metrics of the last call, still on the devices.
+      since_log: Means since they were last logged.
+      since_round: Means since the last round.
+      last: Metrics of the last call that was read.
+    """
+
+    def __init__(self) -> None:
+        self.pending: tuple[int, types.Metrics] | None = None
+        self.since_log = Mean()
+        self.since_round = Mean()
+        self.last: dict[str, float] = {}
+
+    def read(self) -> None:
+        """Waits for the last call's metrics, if they are still pending; SetbackError if they are not finite."""
+        if self.pending is None:
+            return
+        (step, metrics), self.pending = self.pending, None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not values.pop("finite"):
+            culprits = [f"{name}={value}" for name, value in values.items() if not np.isfinite(value)]
+            message = f"the loss is not finite at step {step} ({', '.join(culprits[:3])})"
+            raise SetbackError(alarms.Alarm("not_finite", message), step)
+        self.since_log.add(values)
+        self.since_round.add(values)
+        self.last = values
+
+
+class _Rounds:
+    """The rounds of one call of `train`, and the share of the time that they take."""
+
+    def __init__(self) -> None:
+        self._ended: float | None = None
+        self._warned = False
+
+    def run(self, run: setup.Run, training: _Metrics) -> bool:
+        """Measures held-out pictures and acts on the result; returns whether the round is worth a checkpoint.
+
+        Raises:
+          SetbackError: The fakes call for going back.
+        """
+        started = time.monotonic()
+        # 1. Measure; the figures of one process count, so that all decide alike.
+        single = run.parallel.single(run.state)
+        outcome = run.round(single.ema, run.step)
+        measured, standing, raised = _agreed(outcome)
+        metrics = {f"eval/{name}": value for name, value in measured.items()}
+        metrics |= self._times(started, run.progress)
+        # 2. Alarms, said loudly. Before the first step there is nothing to say yet.
+        samples = run.log.samples(run.step, outcome.columns)
+        raised += alarms.of_training(training.since_round.take(), training.last)
+        for alarm in raised if run.step else ():
+            run.progress.say(f"ALARM at step {run.step}: {alarm.kind}: {alarm.message}")
+            run.log.decision(run.step, {"alarm": alarm.kind, "message": alarm.message})
+        # 3. Judge: good or grave, best or not. A start from the pictures themselves counts as good.
+        sound = bool(run.step) or measured["contrast_structure"] > SOUND_START
+        grave = run.memory.judge(raised, run.step) if sound else None
+        best = bool(run.step) and grave is None and run.memory.rank(standing)
+        run.checkpoints.keep(run.memory.kept)
+        # 4. Show.
+        metrics |= {"eval/style_distance": standing.style_distance, "eval/shortfall": standing.shortfall}
+        run.log.scalars(run.step, {**metrics, "eval/best": best})
+        run.progress.round(run.step, metrics, best)
+        if run.on_round is not None and processes.first():
+            run.on_round(run.step, metrics, samples)
+        if grave is not None:
+            raise SetbackError(grave, run.step)
+        if not run.step:
+            return False
+        # 5. Steer: the multipliers of quality losses follow their targets.
+        old = {label: float(value) for label, value in jax.device_get(single.multipliers).items()}
+        new, decisions = run.memory.weigh(measured, old)
+        for decision in decisions:
+            run.log.decision(run.step, decision.to_dict())
+        if new != old:
+            multipliers = {label: np.float32(value) for label, value in new.items()}
+            run.state = run.state.replace(multipliers=run.parallel.spread(multipliers))
+        return run.step in run.memory.kept
+
+    def _times(self, started: float, bar: progress.Progress) -> dict[str, float]:
+        """Seconds of a round, and their share of the time since the one before; the first one compiles."""
+        ended, before = time.monotonic(), self._ended
+        self._ended = ended
+        times = {"eval/seconds": float(f"{ended - started:.3f}")}
+        if before is None:
+            return times
+        times["eval/share"] = share = float(f"{(ended - started) / (ended - before):.4f}")
+        if share > MAX_ROUND_SHARE and not self._warned:
+            self._warned = True
+            bar.say(
+                f"rounds take {share:.0%} of the time: "
+                "a larger round_every, a smaller round_pictures or fewer metrics cost less"
+            )
+        return times
+
+
+def _ending(run: setup.Run) -> Ending | None:
+    """The reason to end now; None to go on."""
+    if run.step >= run.config.steps:
+        return Ending.FINISHED
+    if run.stop.signal:
+        return Ending.STOPPED
+    return Ending.STALLED if run.memory.stalled else None
+
+
+def _agreed(outcome: round.Outcome) -> tuple[dict[str, Any], selection.Standing, list[alarms.Alarm]]:
+    """The figures of a round as process 0 has them."""
+    own = [outcome.metrics, dataclasses.astuple(outcome.standing), [dataclasses.astuple(a) for a in outcome.alarms]]
+    metrics, standing, raised = processes.told(own)
+    return metrics, selection.Standing(*standing), [alarms.Alarm(*alarm) for alarm in raised]
+
+
+def _save(run: setup.Run) -> None:
+    note: Mapping[str, Any] = {
+        "data": run.batches.get_state(),
+        "directions": run.recipe.directions,
+        "trail": run.log.decisions,
+        **run.memory.note(),
+    }
+    run.checkpoints.save(run.parallel.single(run.state), note)
+
+
+def _roll_back(run: setup.Run, setback: SetbackError) -> None:
+    """Goes back to the last good state with a smaller learning rate; RunError if there is none, or once too often."""
+    run.checkpoints.wait()
+    good = setback.step if setback.alarm.kind == "not_finite" else run.memory.good
+    single = None
+    if run.memory.rollbacks < run.config.rollbacks:
+        restored = run.checkpoints.restore(run.abstract_state, at_most=good)
+        single = restored[0] if restored is not None else None
+        if single is None and good == 0:
+            single = run.parallel.single(run.parallel.create(run.config.seed))
+    if single is None:
+        saved = run.checkpoints.steps
+        raise types.RunError(
+            f"{setback.alarm.message}: training stops"
+            + (f" after {run.memory.rollbacks} roll-backs" if run.memory.rollbacks else "")
+            + (f"; the last checkpoint is of step {saved[-1]}" if saved else "; there is no checkpoint yet")
+            + "; try a smaller learning rate, clip_norm, or float32"
+        )
+    run.step = int(single.step)
+    run.checkpoints.drop_after(run.step)
+    run.memory.go_back(run.step)
+    run.checkpoints.keep(run.memory.kept)
+    run.state = run.parallel.spread(single.replace(rate=np.float32(run.memory.rate)))
+    kind, rate = setback.alarm.kind, run.memory.rate
+    run.progress.say(f"{kind} at step {setback.step}: back to step {run.step}, learning rates times {rate}")
+    run.progress.go_back(run.step)
+    run.log.decision(run.step, {"rollback": kind, "from": setback.step, "rate": rate})
+
+
+def _farewell(run: setup.Run, result: Result) -> str:
+    reason = {
+        Ending.FINISHED: "finished",
+        Ending.STALLED: f"finished early, nothing better in {run.config.stop_after} rounds",
+        Ending.STOPPED: f"stopped by {run.stop.signal}",
+    }[result.ending]
     if not result.finished:
-        return f"{ended} at step {result.step} of {cfg.steps}, saved in {folder}: run the same command again to go on"
+        return (
+            f"{reason} at step {result.step} of {run.config.steps}, saved in {run.workdir}: "
+            "run the same command again to go on"
+        )
     best = f"; the best round is step {result.best.step}" if result.best else ""
     return (
-        f"{ended}: {result.step} steps in {folder}{best}; to use it: "
-        f"python -m gqst.stylize --workdir {folder} --input PHOTOS --output OUT"
+        f"{reason}: {result.step} steps in {run.workdir}{best}; to use it: "
+        f"python -m gqst.stylize --workdir {run.workdir} --input PHOTOS --output OUT"
     )

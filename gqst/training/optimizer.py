@@ -7,37 +7,34 @@ import optax
 from gqst import config, types
 
 
-def build(cfg: config.Optimizer, *, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimiser, and its learning rate by step.
+def build(cfg: config.Optimizer, *, steps: int) -> optax.GradientTransformation:
+    """Returns the optimiser of a config.
 
     Args:
-      cfg: the optimiser's section of a config.
-      steps: of the whole run; linear_decay and cosine end there at 0.
+      cfg: The optimiser's section of a config.
+      steps: Length of the whole run; linear_decay and cosine reach 0 there.
 
     Raises:
-      InputError: an option that the optimiser does not take, or a decay outside the run.
+      InputError: An option that the optimiser does not take, or a decay outside the run.
     """
-    rate = learning_rate(cfg, steps=steps)
-    make = getattr(optax, cfg.name)
-    known = inspect.signature(make).parameters
+    factory = getattr(optax, cfg.name)
+    parameters = inspect.signature(factory).parameters
     options = dict(cfg.options)
     for key in options:
-        if key not in known or key == "learning_rate":
-            taken = ", ".join(k for k in known if k != "learning_rate")
-            raise types.InputError(f"optimiser {cfg.name!r} has no option {key!r}; it takes: {taken}")
-    if "b1" in known:
+        if key not in parameters or key == "learning_rate":
+            names = ", ".join(name for name in parameters if name != "learning_rate")
+            raise types.InputError(f"optimiser {cfg.name!r} has no option {key!r}; it takes: {names}")
+    if "b1" in parameters:
         options.setdefault("b1", 0.5)
     try:
-        rule = make(learning_rate=rate, **options)
+        tx = factory(learning_rate=learning_rate(cfg, steps=steps), **options)
     except (TypeError, ValueError) as error:
         raise types.InputError(f"optimiser {cfg.name!r} refuses {options}: {error}") from error
-    if cfg.clip_norm is None:
-        return rule, rate
-    return optax.chain(optax.clip_by_global_norm(cfg.clip_norm), rule), rate
+    return tx if cfg.clip_norm is None else optax.chain(optax.clip_by_global_norm(cfg.clip_norm), tx)
 
 
 def learning_rate(cfg: config.Optimizer, *, steps: int) -> optax.Schedule:
-    """The learning rate by step; InputError if the decay starts outside the run.
+    """Returns the learning rate by step; InputError if the decay starts outside the run.
 
     A warm-up takes at most half of the run, so that a config can be tried with few steps.
     """

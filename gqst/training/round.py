@@ -14,7 +14,7 @@ from gqst.models import translate
 from gqst.ops import color
 from gqst.quality import alarms, selection, targets
 from gqst.runtime import devices
-from gqst.training import recipes
+from gqst.training.recipe import BACKWARD, FORWARD, Recipe
 
 FEWEST = 10
 """Pictures of each domain below which a kernel distance says nothing, and targets are not the style."""
@@ -28,7 +28,7 @@ class Outcome(NamedTuple):
     """What a round found.
 
     Attributes:
-      metrics: as `eval/<name>`.
+      metrics: by name.
       standing: for the choice of the best round.
       columns: of a sample grid, f32[n h w 3] by title.
       alarms: what has gone wrong.
@@ -45,7 +45,7 @@ class Round:
 
     def __init__(
         self,
-        recipe: recipes.Recipe,
+        recipe: Recipe,
         held_out: Mapping[str, np.ndarray],
         *,
         paired: bool,
@@ -92,24 +92,21 @@ class Round:
     def __call__(self, ema: Any, at: int) -> Outcome:
         """What the running average at a step is worth."""
         pictures, values = self._all_batches(self._where.copy(ema))
-        result: dict[str, Any] = {f"eval/{name}": float(np.mean(v)) for name, v in values.items()}
+        result: dict[str, Any] = {name: float(np.mean(v)) for name, v in values.items()}
         source, target = self._held_out["source"], self._held_out["target"]
         fake, style = pictures["fake"], target
-        if self._recipe.keep_colors:
+        if self._recipe.config.keep_colors:
             # Colours are no part of the style then.
             source, fake, style = (np.asarray(color.grey(jnp.asarray(x))) for x in (source, fake, style))
-        result["eval/palette_distance"] = sets.palette_distance(fake, style)
-        result["eval/pictures"] = len(pictures["fake"])
+        result["palette_distance"] = sets.palette_distance(fake, style)
+        result["pictures"] = len(pictures["fake"])
         if self._embed is not None:
             if self._style is None:
                 self._style = self._embed(style)
             kid = sets.kid(self._embed(fake), self._style)
-            result["eval/kid"] = kid.value
-        if self._paired:
-            distance = 1.0 - result["eval/ssim"]
-        else:
-            distance = result.get("eval/kid", result["eval/palette_distance"])
-        shortfall = sum(_shortfall(name, asked, result[f"eval/{name}"]) for name, asked in self._asked)
+            result["kid"] = kid.value
+        distance = 1.0 - result["ssim"] if self._paired else result.get("kid", result["palette_distance"])
+        shortfall = sum(_shortfall(name, asked, result[name]) for name, asked in self._asked)
         standing = selection.Standing(step=at, style_distance=distance, shortfall=shortfall)
         found = alarms.of_pictures(source, fake, settled=at >= self._settled_at)
         # The fakes beside their sources: jax.tree has sorted the names.
@@ -136,13 +133,13 @@ class Round:
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         self.traces += 1
         source = batch["source"]
-        keep = self._recipe.keep_colors
-        fake = translate.translate(self._recipe.generator, ema[recipes.FORWARD], source, keep_colors=keep)
+        keep = self._recipe.config.keep_colors
+        fake = translate.translate(self._recipe.generator, ema[FORWARD], source, keep_colors=keep)
         pictures = {"fake": fake}
         values = {"contrast_structure": metrics.contrast_structure(fake, source)}
         values |= networks.compare(frozen, fake, source)
         if self._recipe.cycled:
-            cycled = translate.translate(self._recipe.generator, ema[recipes.BACKWARD], fake, keep_colors=keep)
+            cycled = translate.translate(self._recipe.generator, ema[BACKWARD], fake, keep_colors=keep)
             pictures["cycled"] = cycled
             values["ssim_cycled"] = metrics.ssim(cycled, source)
         if self._paired:
@@ -153,7 +150,7 @@ class Round:
         return pictures, values
 
 
-def _asked(recipe: recipes.Recipe) -> list[tuple[str, float]]:
+def _asked(recipe: Recipe) -> list[tuple[str, float]]:
     """The held-out metrics that the config asks for, with their values: its targets, and floors that are none."""
     asked = [(target.metric, target.value) for target in recipe.targets]
     aimed = {label for target in recipe.targets for label in target.labels}

@@ -1,4 +1,4 @@
-"""What a run carries from step to step."""
+"""Everything that a run carries from step to step, and the pool of past fakes in it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jaxtyping import Array, Float
 
 from gqst.losses import base as losses
-from gqst.training import recipes
+from gqst.training.recipe import Recipe
 
 HEADS = "heads"
 
@@ -17,13 +18,13 @@ HEADS = "heads"
 class Player(struct.PyTreeNode):
     """One side of the game; each tree has one entry for each direction of translation.
 
-    The generator's parameters have an entry HEADS besides where terms train networks with it, by direction and
-    name of the term.
+    Where terms train networks with the generator, its parameters have the further entry HEADS, by direction and name
+    of the term.
 
     Attributes:
-      params: float32 parameters.
-      stats: the other variables of its networks, as spectral norm's vectors and batch norm's averages.
-      opt_state: of its optax optimiser.
+      params: Parameters in float32.
+      stats: Other variables of the networks, such as spectral norm's vectors and batch norm's averages.
+      opt_state: State of the optax optimiser.
     """
 
     params: Mapping[str, Any]
@@ -32,11 +33,11 @@ class Player(struct.PyTreeNode):
 
 
 class Pool(struct.PyTreeNode):
-    """Past fakes of one direction (Shrivastava et al. 2017).
+    """Past fakes of one direction (Shrivastava et al. 2017, section 2.3).
 
     Attributes:
-      pictures: f32[pool_size, h, w, c].
-      count: how many of them are filled.
+      pictures: Fakes, f32[pool_size, h, w, c].
+      count: Number of them that are filled.
     """
 
     pictures: jax.Array
@@ -47,14 +48,14 @@ class TrainState(struct.PyTreeNode):
     """Everything on the devices that a run needs to go on.
 
     Attributes:
-      step: optimiser steps done.
-      gen: the generators, G forward and G' backward where the config has cycles.
-      disc: the discriminators; empty where no term needs them.
-      ema: running average of the generators' variables, params and stats.
-      rate: f32 scalar, a factor on both learning rates that roll-backs halve.
-      multipliers: f32 scalars by the label of a steered loss, which scale its weight.
-      pool: past fakes by direction; empty without a pool.
-      key: typed random key of the run; a step folds its number into it.
+      step: Number of optimiser steps taken.
+      gen: The generators, G forward and G' backward where the config has cycles.
+      disc: The discriminators; empty where no term needs them.
+      ema: Running average of the generators' variables, params and stats, by direction.
+      rate: Factor on both learning rates, f32 scalar; roll-backs halve it.
+      multipliers: Factors on the weights of steered losses, f32 scalars by label.
+      pool: Past fakes by direction; empty without a pool.
+      key: Typed random key of the run; a step folds its number into it.
     """
 
     step: jax.Array
@@ -67,23 +68,28 @@ class TrainState(struct.PyTreeNode):
     key: jax.Array
 
 
-def create(
-    recipe: recipes.Recipe, key: jax.Array, initial: Mapping[str, Mapping[str, Any]] | None = None
-) -> TrainState:
-    """A new state, a pure function of a typed key and `Recipe.initial`; to be run under jit."""
+def create(recipe: Recipe, key: jax.Array, initial: Mapping[str, Mapping[str, Any]] | None = None) -> TrainState:
+    """Returns a new state; a pure function, to be run under jit.
+
+    Args:
+      recipe: The static parts.
+      key: Typed random key; it decides the state alone.
+      initial: `Recipe.initial`, passed as an argument so that its arrays are not compiled in; None takes the
+        recipe's own.
+    """
     run_key, *keys = jax.random.split(key, 1 + 2 * len(recipe.directions))
-    size = recipe.image_size
-    given = initial or {"gen": {}, "disc": {}}
+    size, pool_size = recipe.config.image_size, recipe.config.pool_size
+    initial = recipe.initial if initial is None else initial
     gen_params, gen_stats, disc_params, disc_stats = {}, {}, {}, {}
     heads: dict[str, Any] = {}
     for direction, gen_key, disc_key in zip(recipe.directions, keys[::2], keys[1::2], strict=True):
-        variables = recipe.init_generator(gen_key, given["gen"])
+        variables = recipe.init_generator(gen_key, initial["gen"])
         if recipe.heads:
             heads[direction] = _create_heads(recipe, variables, jax.random.fold_in(gen_key, 1))
         gen_params[direction] = variables.pop("params")
         gen_stats[direction] = variables
         if recipe.adversarial:
-            variables = recipe.init_discriminator(disc_key, given["disc"])
+            variables = recipe.init_discriminator(disc_key, initial["disc"])
             disc_params[direction] = variables.pop("params")
             disc_stats[direction] = variables
     # A copy: donation would otherwise be handed the same buffer twice.
@@ -91,8 +97,8 @@ def create(
     if heads:
         gen_params[HEADS] = heads
     pool = {}
-    if recipe.pool_size and recipe.adversarial:
-        empty = jnp.zeros((recipe.pool_size, size, size, 3))
+    if pool_size and recipe.adversarial:
+        empty = jnp.zeros((pool_size, size, size, 3))
         pool = {d: Pool(pictures=empty, count=jnp.zeros((), jnp.int32)) for d in recipe.directions}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -106,11 +112,48 @@ def create(
     )
 
 
-def _create_heads(recipe: recipes.Recipe, variables: Any, key: jax.Array) -> dict[str, Any]:
-    """The parameters of the heads; they see patches of the encoder's layers, f32[1 1 c]."""
+def draw(
+    pool: Pool, fakes: Float[Array, "b h w c"], keys: jax.Array, *, axis_name: str | None = None
+) -> tuple[Float[Array, "b h w c"], Pool]:
+    """Returns what the discriminator is shown in place of `fakes`, and the pool afterwards.
+
+    While the pool fills, each fake is kept and shown. Then, with probability one half, a fake is shown as
+    it is; else it takes the place of a random one of the pool, which is shown.
+
+    Args:
+      pool: Past fakes, the same on every device.
+      fakes: New ones, without gradient.
+      keys: A random key for each fake.
+      axis_name: Axis of pmap; every device then walks through the fakes of all.
+    """
+    local = fakes.shape[0]
+    if axis_name is not None:
+        fakes = jax.lax.all_gather(fakes, axis_name, tiled=True)
+        keys = jax.lax.all_gather(keys, axis_name, tiled=True)
+    pool, shown = jax.lax.scan(_draw_one, pool, (fakes, keys))
+    if axis_name is not None:
+        shown = jax.lax.dynamic_slice_in_dim(shown, jax.lax.axis_index(axis_name) * local, local)
+    return shown, pool
+
+
+def _draw_one(pool: Pool, new: tuple[jax.Array, jax.Array]) -> tuple[Pool, jax.Array]:
+    fake, key = new
+    size = pool.pictures.shape[0]
+    swap_key, slot_key = jax.random.split(key)
+    full = pool.count >= size
+    swap = full & jax.random.bernoulli(swap_key)
+    slot = jnp.where(full, jax.random.randint(slot_key, (), 0, size), pool.count)
+    old = pool.pictures[slot]
+    kept = jnp.where(swap | ~full, fake, old)
+    pool = pool.replace(pictures=pool.pictures.at[slot].set(kept), count=jnp.minimum(pool.count + 1, size))
+    return pool, jnp.where(swap, old, fake)
+
+
+def _create_heads(recipe: Recipe, variables: Any, key: jax.Array) -> dict[str, Any]:
+    """The parameters of the heads, which see patches of the encoder's layers, f32[1 1 c]."""
     taps = next(iter(recipe.encoded.values()))
-    picture = jnp.zeros((1, recipe.image_size, recipe.image_size, 3))
-    encoded: Any = recipe.generator.apply(variables, picture, taps=taps)
+    size = recipe.config.image_size
+    encoded: Any = recipe.generator.apply(variables, jnp.zeros((1, size, size, 3)), taps=taps)
     samples = {layer: x[:, :1, 0] for layer, x in encoded.items()}
     keys = jax.random.split(key, len(recipe.heads))
-    return {label: head.init(k, samples)["params"] for k, (label, head) in zip(keys, recipe.heads.items(), strict=True)}
+    return {name: head.init(k, samples)["params"] for k, (name, head) in zip(keys, recipe.heads.items(), strict=True)}

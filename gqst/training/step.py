@@ -8,90 +8,97 @@ import jax.numpy as jnp
 import optax
 
 from gqst import types
-from gqst.training import gradients, pool, recipes, state
+from gqst.training import gradients
+from gqst.training.recipe import Recipe
+from gqst.training.state import Player, Pool, TrainState, create, draw
 
-Step = Callable[[state.TrainState, types.Batch, gradients.Frozen], tuple[state.TrainState, types.Metrics]]
+Step = Callable[[TrainState, types.Batch, gradients.Frozen], tuple[TrainState, types.Metrics]]
 
 
-def build(recipe: recipes.Recipe, *, axis_name: str | None = None) -> Step:
-    """The training step (state, batch, frozen) -> (state, metrics) of a recipe.
+def build(recipe: Recipe, *, axis_name: str | None = None) -> Step:
+    """Returns the training step (state, batch, frozen) -> (state, metrics) of a recipe.
 
     Both players' gradients are taken at the parameters before the step, on the same fakes: what CycleGAN's
     alternating updates come to, and G's forward pass then serves both. In the default global view there are
     no collectives; all means over pictures are means over the whole batch.
 
     Args:
-      recipe: the static parts.
-      axis_name: of pmap, where each device sees its share of the batch.
+      recipe: The static parts.
+      axis_name: Axis of pmap, where each device sees its share of the batch.
     """
     recipe = recipe.over(axis_name)
-    parts = recipe.accumulate
+    parts = recipe.config.accumulate
 
-    def step(
-        now: state.TrainState, batch: types.Batch, frozen: gradients.Frozen
-    ) -> tuple[state.TrainState, types.Metrics]:
-        keys = _picture_keys(jax.random.fold_in(now.key, now.step), batch["source"].shape[0], axis_name)
+    def step(state: TrainState, batch: types.Batch, frozen: gradients.Frozen) -> tuple[TrainState, types.Metrics]:
+        keys = _picture_keys(jax.random.fold_in(state.key, state.step), batch["source"].shape[0], axis_name)
 
-        def gen_pass(batch: types.Batch, keys: jax.Array) -> tuple[gradients.Found, gradients.Made]:
-            found, made = gradients.of_generator(recipe, now, frozen, batch, keys)
+        def gen_pass(batch: types.Batch, keys: jax.Array) -> tuple[gradients.Gradients, gradients.Fakes]:
+            grads, fakes = gradients.of_generator(recipe, state, frozen, batch, keys)
             if parts > 1:
-                # What was seen would take the memory that cutting the batch saves.
-                return found, made._replace(seen={})
-            if now.pool:
-                # It may put other fakes in the place of those that were seen.
-                return found, made._replace(seen={d: {"target": known["target"]} for d, known in made.seen.items()})
-            return found, made
+                # Features would take the memory that cutting the batch saves.
+                return grads, fakes._replace(features={})
+            if state.pool:
+                # The pool may show other fakes in place of those whose features these are.
+                targets = {direction: {"target": seen["target"]} for direction, seen in fakes.features.items()}
+                return grads, fakes._replace(features=targets)
+            return grads, fakes
 
-        def disc_pass(batch: types.Batch, keys: jax.Array, made: gradients.Made) -> tuple[gradients.Found, None]:
-            return gradients.of_discriminator(recipe, now, frozen, batch, keys, *made), None
+        def disc_pass(batch: types.Batch, keys: jax.Array, fakes: gradients.Fakes) -> tuple[gradients.Gradients, None]:
+            return gradients.of_discriminator(recipe, state, frozen, batch, keys, fakes), None
 
-        found, made = _in_parts(parts, gen_pass, batch, keys)
-        metrics = dict(found.metrics)
-        metrics["learning_rate/generator"] = now.rate * recipe.gen_rate(now.step)
-        gen, told = _update(now.gen, found, recipe.gen_tx, now.rate, axis_name)
-        metrics |= {f"{name}/generator": value for name, value in told.items()}
-        disc, pools = now.disc, now.pool
+        grads, fakes = _in_parts(parts, gen_pass, batch, keys)
+        metrics = dict(grads.metrics)
+        metrics["learning_rate/generator"] = state.rate * recipe.gen_rate(state.step)
+        gen, update_metrics = _update(state.gen, grads, recipe.gen_tx, state.rate, axis_name)
+        metrics |= {f"{name}/generator": value for name, value in update_metrics.items()}
+        disc, pools = state.disc, state.pool
         if recipe.adversarial:
-            shown, pools = _show(now.pool, made.fakes, keys, axis_name)
-            found, _ = _in_parts(parts, disc_pass, batch, keys, made._replace(fakes=shown))
-            metrics |= found.metrics
-            metrics["learning_rate/discriminator"] = now.rate * recipe.disc_rate(now.step)
-            disc, told = _update(now.disc, found, recipe.disc_tx, now.rate, axis_name)
-            metrics |= {f"{name}/discriminator": value for name, value in told.items()}
+            shown, pools = _shown(state.pool, fakes.pictures, keys, axis_name)
+            grads, _ = _in_parts(parts, disc_pass, batch, keys, fakes._replace(pictures=shown))
+            metrics |= grads.metrics
+            metrics["learning_rate/discriminator"] = state.rate * recipe.disc_rate(state.step)
+            disc, update_metrics = _update(state.disc, grads, recipe.disc_tx, state.rate, axis_name)
+            metrics |= {f"{name}/discriminator": value for name, value in update_metrics.items()}
         metrics = {name: mean_over_devices(value, axis_name) for name, value in metrics.items()}
         metrics["finite"] = jnp.isfinite(sum(metrics.values()))
-        new = now.replace(
-            step=now.step + 1,
+        new_state = state.replace(
+            step=state.step + 1,
             gen=gen,
             disc=disc,
-            ema=_average(now.ema, gen, recipe.ema_decay, now.step),
+            ema=_average(state.ema, gen, recipe.config.ema_decay, state.step),
             pool=pools,
         )
-        return new, metrics
+        return new_state, metrics
 
     return step
 
 
 def repeat(step: Step) -> Step:
-    """The step over stacked batches, leaves [k, b, ...], in one call; metrics are means over the k steps."""
+    """Returns the step over stacked batches, leaves [k, b, ...], in one call; metrics are means over the k steps."""
 
-    def steps(
-        now: state.TrainState, batches: types.Batch, frozen: gradients.Frozen
-    ) -> tuple[state.TrainState, types.Metrics]:
-        new, metrics = jax.lax.scan(lambda held, batch: step(held, batch, frozen), now, batches)
+    def steps(state: TrainState, batches: types.Batch, frozen: gradients.Frozen) -> tuple[TrainState, types.Metrics]:
+        new_state, metrics = jax.lax.scan(lambda state, batch: step(state, batch, frozen), state, batches)
         means = {name: jnp.mean(value) for name, value in metrics.items()}
-        return new, means | {"finite": jnp.all(metrics["finite"])}
+        return new_state, means | {"finite": jnp.all(metrics["finite"])}
 
     return steps
 
 
+def abstract_arguments(recipe: Recipe) -> tuple[TrainState, types.Batch, gradients.Frozen]:
+    """Returns state, batch and frozen parameters as the step takes them, the first two as shapes alone."""
+    cfg = recipe.config
+    state = jax.eval_shape(lambda: create(recipe, jax.random.key(0)))
+    pictures = jax.ShapeDtypeStruct((cfg.batch_size, cfg.image_size, cfg.image_size, 3), jnp.float32)
+    return state, {"source": pictures, "target": pictures}, recipe.frozen
+
+
 def mean_over_devices(x: Any, axis_name: str | None) -> Any:
-    """The mean over pmap's devices; in the global view the tree itself, whose means are global already."""
+    """Returns the mean over pmap's devices; in the global view the tree itself, whose means are global already."""
     return x if axis_name is None else jax.lax.pmean(x, axis_name)
 
 
 def _in_parts(parts: int, compute: Callable[..., tuple[Any, Any]], *whole: Any) -> tuple[Any, Any]:
-    """What `compute` makes of a batch, a part of it after the other: the means of one tree, the rows of another.
+    """The results of `compute` over the parts of a batch in turn: the mean of its first tree, the rows of its second.
 
     Part i has the rows i, i + parts, ...: of a batch over devices, a share of each device's.
     """
@@ -101,17 +108,17 @@ def _in_parts(parts: int, compute: Callable[..., tuple[Any, Any]], *whole: Any) 
     def cut(rows: jax.Array) -> jax.Array:
         return jnp.moveaxis(rows.reshape(-1, parts, *rows.shape[1:]), 1, 0)
 
-    def joined(rows: jax.Array) -> jax.Array:
+    def join(rows: jax.Array) -> jax.Array:
         return jnp.moveaxis(rows, 0, 1).reshape(-1, *rows.shape[2:])
 
-    def one(sums: Any, part: Any) -> tuple[Any, Any]:
-        means, rows = compute(*part)
-        return jax.tree.map(jnp.add, sums, means), rows
+    def body(sums: Any, part: Any) -> tuple[Any, Any]:
+        summands, rows = compute(*part)
+        return jax.tree.map(jnp.add, sums, summands), rows
 
     cuts = jax.tree.map(cut, whole)
     shapes, _ = jax.eval_shape(compute, *jax.tree.map(lambda rows: rows[0], cuts))
-    sums, rows = jax.lax.scan(one, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), cuts)
-    return jax.tree.map(lambda x: x / parts, sums), jax.tree.map(joined, rows)
+    sums, rows = jax.lax.scan(body, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), cuts)
+    return jax.tree.map(lambda x: x / parts, sums), jax.tree.map(join, rows)
 
 
 def _picture_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Array:
@@ -120,44 +127,44 @@ def _picture_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Arra
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(count))
 
 
-def _show(
-    pools: Mapping[str, state.Pool], fakes: Mapping[str, jax.Array], keys: jax.Array, axis_name: str | None
-) -> tuple[dict[str, jax.Array], Mapping[str, state.Pool]]:
+def _shown(
+    pools: Mapping[str, Pool], fakes: Mapping[str, jax.Array], keys: jax.Array, axis_name: str | None
+) -> tuple[dict[str, jax.Array], Mapping[str, Pool]]:
     """The fakes that the discriminators are shown, by direction, and the pools afterwards."""
-    shown, new = dict(fakes), {}
-    for direction, past in pools.items():
-        shown[direction], new[direction] = pool.draw(past, fakes[direction], keys, axis_name=axis_name)
-    return shown, new
+    shown, new_pools = dict(fakes), {}
+    for direction, pool in pools.items():
+        shown[direction], new_pools[direction] = draw(pool, fakes[direction], keys, axis_name=axis_name)
+    return shown, new_pools
 
 
 def _update(
-    player: state.Player,
-    found: gradients.Found,
+    player: Player,
+    gradient: gradients.Gradients,
     tx: optax.GradientTransformation,
     rate: jax.Array,
     axis_name: str | None,
-) -> tuple[state.Player, types.Metrics]:
-    """The player after one optimiser step at `rate` times its learning rate, and what its gradient tells.
+) -> tuple[Player, types.Metrics]:
+    """The player after one optimiser step at `rate` times its learning rate, and metrics of its gradient.
 
-    That is its global norm, and the share of the kernels that get none.
+    These are its global norm, and the share of the kernels whose gradient is zero.
     """
-    grads = mean_over_devices(found.grads, axis_name)
+    grads = mean_over_devices(gradient.grads, axis_name)
     updates, opt_state = tx.update(grads, player.opt_state, player.params)
     updates = jax.tree.map(lambda update: rate * update, updates)
     params = optax.apply_updates(player.params, updates)
     leaves = jax.tree.leaves(grads)
     squares = [optax.tree.vdot(leaf, leaf) for leaf in leaves]
-    # Biases before a norm have none.
+    # Biases before a norm have no gradient.
     kernels = [square for square, leaf in zip(squares, leaves, strict=True) if leaf.ndim > 1]
-    told = {
+    metrics = {
         "gradient_norm": jnp.sqrt(sum(squares)),
         "without_gradient": jnp.float32(sum(square == 0.0 for square in kernels)) / max(len(kernels), 1),
     }
-    return player.replace(params=params, stats=found.stats, opt_state=opt_state), told
+    return player.replace(params=params, stats=gradient.stats, opt_state=opt_state), metrics
 
 
-def _average(ema: Mapping[str, Any], gen: state.Player, decay: float, step: jax.Array) -> Any:
+def _average(ema: Mapping[str, Any], gen: Player, decay: float, step: jax.Array) -> Any:
     """The running average after a step; it forgets faster at first, so that it is not stuck at the start."""
-    held = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     variables = {direction: {"params": gen.params[direction], **gen.stats[direction]} for direction in ema}
-    return jax.tree.map(lambda old, new: held * old + (1.0 - held) * new, ema, variables)
+    return jax.tree.map(lambda old, new: kept * old + (1.0 - kept) * new, ema, variables)

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from gqst import overrides
-from gqst.training import parallel, recipes
+from gqst.training import parallel
+from gqst.training.recipe import Recipe
 
 QUALITY = ("losses.structure.weight=5", "losses.structure.term=quality", "losses.structure.metric=contrast_structure")
 ON = (*QUALITY, "losses.structure.pair=fake_source", "losses.structure.floor=0.65")
@@ -47,7 +48,7 @@ def main() -> None:
 def prepared(name: str, *changes: str):
     """A function that takes a step and gives its seconds; compiled."""
     cfg = overrides.override(overrides.load(name), changes)
-    across = parallel.build(recipes.build(cfg, paired=False), batch_size=cfg.batch_size, devices=jax.devices()[:1])
+    across = parallel.build(Recipe(cfg, paired=False), batch_size=cfg.batch_size, devices=jax.devices()[:1])
     rng = np.random.default_rng(0)
     shape = (cfg.batch_size, cfg.image_size, cfg.image_size, 3)
     batch = across.put({key: rng.random(shape, np.float32) for key in ("source", "target")})

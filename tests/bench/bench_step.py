@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 
 from gqst import overrides
+from gqst.training.recipe import Recipe
 
 _REST = 0.3
 
@@ -33,11 +34,11 @@ def jax_step(size: int, batch: int, filters: int, blocks: int) -> Callable[[], f
     import jax
     import numpy as np
 
-    from gqst.training import parallel, recipes
+    from gqst.training import parallel
 
     changes = [f"image_size={size}", f"batch_size={batch}", f"generator.filters={filters}"]
     changes += [f"generator.blocks={blocks}", f"discriminator.filters={filters}", "pool_size=0"]
-    recipe = recipes.build(overrides.override(overrides.load("cyclegan"), changes), paired=False)
+    recipe = Recipe(overrides.override(overrides.load("cyclegan"), changes), paired=False)
     across = parallel.build(recipe, batch_size=batch, devices=jax.devices()[:1])
     rng = np.random.default_rng(0)
     shape = (batch, size, size, 3)

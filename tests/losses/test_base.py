@@ -7,7 +7,7 @@ import pytest
 
 from gqst import config, types
 from gqst.losses import base
-from gqst.training import recipes
+from gqst.training.recipe import directions
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def test_what_is_off_is_not_built():
     )
     assert [b.label for b in objective] == ["total_variation"]
     assert not any(base.needs(objective, need) for need in ("cycled", "identity", "logits"))
-    assert recipes.directions(objective) == ("forward",)
-    assert recipes.directions(_build(cycle=config.loss(0.1))) == ("forward", "backward")
+    assert directions(objective) == ("forward",)
+    assert directions(_build(cycle=config.loss(0.1))) == ("forward", "backward")
 
 
 def test_needs_follow_the_options():

@@ -11,7 +11,8 @@ import pytest
 from gqst import config, overrides, types
 from gqst.models import base
 from gqst.ops import convolutions
-from gqst.training import recipes, state, summary
+from gqst.training import state, summary
+from gqst.training.recipe import Recipe
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
@@ -169,9 +170,9 @@ def test_too_small_pictures(name, least):
 @pytest.mark.parametrize("name", sorted(overrides.bundled()))
 def test_every_config_traces_at_its_real_size(name):
     cfg = overrides.load(name)
-    recipe = recipes.build(cfg, paired=cfg.conditional or "l1" in cfg.losses)
+    recipe = Recipe(cfg, paired=cfg.conditional or "l1" in cfg.losses)
     before = jax.eval_shape(lambda: state.create(recipe, jax.random.key(0)))
-    after, metrics = summary.trace(cfg, recipe)
+    after, metrics = summary.trace(recipe)
     assert jax.tree.structure(before) == jax.tree.structure(after)
     assert _kinds(before) == _kinds(after)
     assert metrics["loss/generator"].shape == () and metrics["loss/generator"].dtype == jnp.float32
@@ -180,7 +181,7 @@ def test_every_config_traces_at_its_real_size(name):
 def test_a_step_in_bfloat16_keeps_a_wide_state():
     cfg = conftest.small("style_image")
     narrow = overrides.override(cfg, ["compute_dtype=bfloat16"])
-    states = [summary.trace(c, recipes.build(c, paired=False))[0] for c in (cfg, narrow)]
+    states = [summary.trace(Recipe(c, paired=False))[0] for c in (cfg, narrow)]
     assert _kinds(states[0]) == _kinds(states[1])
 
 
@@ -191,7 +192,7 @@ def _kinds(tree):
 def test_a_picture_size_that_the_network_cannot_take():
     cfg = overrides.override(overrides.load("pix2pix"), ["image_size=128"])
     with pytest.raises(types.InputError, match="image_size=128: the network needs pictures of 256 px"):
-        recipes.build(cfg, paired=True)
+        Recipe(cfg, paired=True)
 
 
 def test_options_have_defaults():

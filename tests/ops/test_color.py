@@ -7,7 +7,8 @@ import skimage.color
 
 from gqst.ops import color
 from gqst.runtime import devices
-from gqst.training import parallel, recipes, round, state
+from gqst.training import parallel, round, state
+from gqst.training.recipe import Recipe
 from tests import conftest
 
 
@@ -44,7 +45,7 @@ def test_grey_is_luma(pair):
 @pytest.mark.slow  # two compiled steps
 def test_training_does_not_see_colours(batch):
     """Pictures of the same brightness and other colours give the same step."""
-    recipe = recipes.build(conftest.small("style_image", "keep_colors=True", "batch_size=8"), paired=False)
+    recipe = Recipe(conftest.small("style_image", "keep_colors=True", "batch_size=8"), paired=False)
     across = parallel.build(recipe, batch_size=8, devices=jax.devices()[:1])
     soft = {key: 0.25 + 0.5 * x for key, x in batch.items()}
     shift = np.float32([0.587, -0.299, 0.0]) * 0.1  # no luma: 0.299 * 0.587 - 0.587 * 0.299
@@ -55,7 +56,7 @@ def test_training_does_not_see_colours(batch):
 
 
 def test_a_round_shows_the_colours_of_the_source():
-    recipe = recipes.build(conftest.small("style_image", "keep_colors=True"), paired=False)
+    recipe = Recipe(conftest.small("style_image", "keep_colors=True"), paired=False)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema)()
     ema = jax.tree.map(lambda x: x + 0.02, ema)
     rng = np.random.default_rng(0)

@@ -11,7 +11,8 @@ import numpy as np
 
 from gqst import overrides
 from gqst.plan import estimate, hardware
-from gqst.training import parallel, recipes
+from gqst.training import parallel
+from gqst.training.recipe import Recipe
 
 _STATUS = pathlib.Path("/proc/self/status")
 
@@ -25,9 +26,7 @@ def main(name: str, changes: list[str]) -> None:
     """Prints both, in bytes."""
     cfg = overrides.override(overrides.load(name), changes)
     planned = estimate.make(cfg, hardware.find("cpu"), search=False)
-    across = parallel.build(
-        recipes.build(cfg, paired=False), batch_size=cfg.batch_size, devices=jax.local_devices()[:1]
-    )
+    across = parallel.build(Recipe(cfg, paired=False), batch_size=cfg.batch_size, devices=jax.local_devices()[:1])
     rng = np.random.default_rng(0)
     shape = (cfg.batch_size, cfg.image_size, cfg.image_size, 3)
     pictures = across.put({domain: rng.random(shape, np.float32) for domain in ("source", "target")})

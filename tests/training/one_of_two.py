@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from gqst.runtime import processes
-from gqst.training import parallel, recipes
+from gqst.training import parallel
+from gqst.training.recipe import Recipe
 from tests.training import test_parallel
 
 # Of the tests' eight; no device has been asked for yet.
@@ -20,9 +21,9 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 def main(port: str, index: str, mode: str, file: str) -> None:
     """Runs the steps; process 0 writes the leaves of the first and the last state, and the metrics."""
     with processes.joined(processes.Group(coordinator=f"127.0.0.1:{port}", count=2, index=int(index), seconds=60)):
-        recipe = recipes.build(test_parallel.config_of_runs(), paired=False)
+        recipe = Recipe(test_parallel.config_of_runs(), paired=False)
         across = parallel.build(recipe, mode=mode, batch_size=8)
-        assert len(across.where.devices) == 8
+        assert len(across.mesh.devices) == 8
         share = {key: rows[4 * int(index) :][:4] for key, rows in test_parallel.pictures().items()}
         first, last, said, traces = test_parallel.run(across, share)
         assert traces == 1

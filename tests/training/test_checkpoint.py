@@ -14,7 +14,8 @@ import optax
 import pytest
 
 from gqst import types
-from gqst.training import checkpoint, recipes, state
+from gqst.training import checkpoint, state
+from gqst.training.recipe import Recipe
 from tests import conftest
 
 # When one read of a damaged checkpoint fails, Orbax drops the others: their coroutines are never finished, and
@@ -89,7 +90,7 @@ def _restore(run: pathlib.Path):
 def test_every_leaf_comes_back_bit_for_bit(tmp_path):
     tiny = ("generator.blocks=0", "generator.scales=1", "discriminator.layers=1")
     cfg = conftest.small("cyclegan", *tiny, "pool_size=3", "discriminator.spectral_norm=True")
-    recipe = recipes.build(cfg, paired=False)
+    recipe = Recipe(cfg, paired=False)
     create = jax.jit(lambda key: state.create(recipe, key), compiler_options=LEVEL_0)
     now = create(jax.random.key(0))
     pool = {d: p.replace(pictures=p.pictures + 0.3, count=p.count + 2) for d, p in now.pool.items()}
@@ -311,16 +312,28 @@ def test_a_save_that_fails_leaves_the_earlier_ones(run, monkeypatch, late, cause
     _equal(_restore(run)[0][0], _tiny(30))
 
 
-def _load(run: pathlib.Path, which):
-    like = _like(_tiny(0)).ema
-    return checkpoint.load_ema(run / "checkpoints", which, like)
+def _load(run: pathlib.Path, which, direction="forward", default=("forward",)):
+    abstract = _like(_tiny(0)).ema["forward"]
+    return checkpoint.load_ema(run / "checkpoints", which, direction, abstract, default_directions=lambda: default)
 
 
 @pytest.mark.parametrize(("which", "step"), [("best", 20), ("last", 30), (10, 10)])
 def test_the_running_average_alone(run, which, step):
-    found, at = _load(run, which)
+    variables, at = _load(run, which)
     assert at == step
-    _equal(found, _tiny(step).ema)
+    _equal(variables, _tiny(step).ema["forward"])
+
+
+def test_a_checkpoint_notes_its_directions(tmp_path):
+    with pytest.raises(types.InputError, match=r"no direction 'backward'; it has: forward"):
+        _load(_write(tmp_path / "old", 10).parent, 10, "backward")
+    store = checkpoint.Checkpoints(tmp_path / "new" / "checkpoints")
+    state = _tiny(10)
+    both = {"forward": state.ema["forward"], "backward": _tiny(11).ema["forward"]}
+    store.save(state.replace(ema=both), {"best": None, "directions": list(both)})
+    store.close()
+    # The note wins over what the config would say.
+    _equal(_load(tmp_path / "new", 10, "backward", default=("forward",))[0], both["backward"])
 
 
 def test_a_damaged_best_gives_way_to_the_newest(run, caplog):

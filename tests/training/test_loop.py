@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from gqst import overrides, types
 from gqst.models import base as models
-from gqst.training import loop, run
+from gqst.training import loop, setup
 from tests import conftest
 
 NAME = "contrast_of_the_loop_tests"
@@ -47,7 +47,7 @@ def _config(*changes):
 @pytest.fixture
 def poisoned(monkeypatch):
     """Makes one call of the step something else: `poisoned(15, f)` calls f on state and metrics after call 15."""
-    build = loop.parallel.build
+    build = setup.parallel.build
 
     def arrange(call, change):
         def made(*args, **kwargs):
@@ -63,7 +63,7 @@ def poisoned(monkeypatch):
             across.step = spoilt
             return across
 
-        monkeypatch.setattr(loop.parallel, "build", made)
+        monkeypatch.setattr(setup.parallel, "build", made)
 
     return arrange
 
@@ -79,7 +79,7 @@ def _forced(factor):
 
 
 def _run(tmp_path, *changes):
-    result = loop.train(_config(*changes), tmp_path / "run", devices=1, quiet=True)
+    result = loop.fit(_config(*changes), tmp_path / "run", devices=1, quiet=True)
     lines = (tmp_path / "run" / "decisions.jsonl").read_text().splitlines()
     return result, [json.loads(line) for line in lines]
 
@@ -91,7 +91,7 @@ def _rates(tmp_path):
 
 
 def test_a_batch_that_is_not_finite_costs_the_steps_since_the_checkpoint(tmp_path, monkeypatch):
-    make = loop.pipeline.make_iterator
+    make = setup.pipeline.make_iterator
 
     class Spoilt:
         def __init__(self, batches):
@@ -105,7 +105,7 @@ def test_a_batch_that_is_not_finite_costs_the_steps_since_the_checkpoint(tmp_pat
         def __getattr__(self, name):
             return getattr(self._batches, name)
 
-    monkeypatch.setattr(loop.pipeline, "make_iterator", lambda *a, **k: Spoilt(make(*a, **k)))
+    monkeypatch.setattr(setup.pipeline, "make_iterator", lambda *a, **k: Spoilt(make(*a, **k)))
     result, said = _run(tmp_path)
     assert (result.step, result.finished, result.traces) == (40, True, 1)
     (back,) = (line for line in said if "rollback" in line)
@@ -145,7 +145,7 @@ def test_a_generator_spoilt_before_the_first_checkpoint_starts_again(tmp_path, p
 
 
 def test_a_start_that_is_not_sound_is_left_to_learn(tmp_path, poisoned, monkeypatch):
-    monkeypatch.setattr(run, "SOUND_START", 1.0)
+    monkeypatch.setattr(loop, "SOUND_START", 1.0)
     poisoned(5, _forced(0.02))
     result, said = _run(tmp_path)
     assert result.finished and not any("rollback" in line for line in said)
@@ -157,7 +157,7 @@ def test_going_back_too_often_ends_the_run_with_the_reason(tmp_path, poisoned):
     with pytest.raises(types.RunError, match=r"light and dark have changed places.*the last checkpoint is of step 20"):
         _run(tmp_path, "rollbacks=0")
     # Every weight is as it was: the run can be gone on with.
-    result = loop.train(_config("rollbacks=0"), tmp_path / "run", devices=1, quiet=True)
+    result = loop.fit(_config("rollbacks=0"), tmp_path / "run", devices=1, quiet=True)
     assert result.finished and result.step == 40
 
 
@@ -175,12 +175,12 @@ def test_doing_nothing_and_a_discriminator_that_wins_are_told_and_change_nothing
 
 
 def test_a_discriminator_that_wins_is_told(tmp_path, monkeypatch):
-    read = run.Mean.add
+    read = loop.Mean.add
 
     def won(self, values):
         read(self, {**values, "loss/adversarial_discriminator": 0.001})
 
-    monkeypatch.setattr(run.Mean, "add", won)
+    monkeypatch.setattr(loop.Mean, "add", won)
     result, said = _run(tmp_path)
     assert result.finished and {line.get("alarm") for line in said if "alarm" in line} == {"discriminator_wins"}
 
@@ -189,15 +189,15 @@ def test_nothing_better_for_long_ends_the_run_early(tmp_path):
     changes = ("stop_after=2", "steps=200", "losses.structure=off", *["losses.adversarial.weight=1e-9"])
     result, _ = _run(tmp_path, *changes)
     assert result.finished and result.step < 200
-    again = loop.train(_config(*changes), tmp_path / "run", devices=1, quiet=True)
+    again = loop.fit(_config(*changes), tmp_path / "run", devices=1, quiet=True)
     assert again.finished and again.step == result.step
 
 
 def test_targets_leave_a_trail_and_a_resumed_run_decides_the_same(tmp_path):
     changes = ("targets.contrast_structure=0.9", "generator_optimizer.learning_rate=1e-2")
     _run(tmp_path / "whole", *changes)
-    loop.train(_config(*changes, "steps=20"), tmp_path / "halves" / "run", devices=1, quiet=True)
-    loop.train(_config(*changes), tmp_path / "halves" / "run", devices=1, quiet=True)
+    loop.fit(_config(*changes, "steps=20"), tmp_path / "halves" / "run", devices=1, quiet=True)
+    loop.fit(_config(*changes), tmp_path / "halves" / "run", devices=1, quiet=True)
     trails = [(tmp_path / name / "run" / "decisions.jsonl").read_text() for name in ("whole", "halves")]
     assert trails[0] == trails[1]
     said = [json.loads(line) for line in trails[0].splitlines()]
@@ -207,8 +207,8 @@ def test_targets_leave_a_trail_and_a_resumed_run_decides_the_same(tmp_path):
 
 
 def test_the_share_of_the_rounds_is_reported_and_told_once_where_it_is_large(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop.run, "MOST_SHARE", 0.0)
-    loop.train(_config(), tmp_path / "run", devices=1)
+    monkeypatch.setattr(loop, "MAX_ROUND_SHARE", 0.0)
+    loop.fit(_config(), tmp_path / "run", devices=1)
     assert capsys.readouterr().err.count("of the time: a larger round_every") == 1
     lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     rounds = {line["step"]: line for line in lines if "eval/seconds" in line}
@@ -217,12 +217,12 @@ def test_the_share_of_the_rounds_is_reported_and_told_once_where_it_is_large(tmp
 
 
 def test_a_trace_of_some_steps(tmp_path):
-    loop.train(_config("steps=10"), tmp_path / "run", devices=1, quiet=True, profiled=2)
+    loop.fit(_config("steps=10"), tmp_path / "run", devices=1, quiet=True, profile_calls=2)
     (trace,) = (tmp_path / "run" / "profile").rglob("*.xplane.pb")
     assert trace.stat().st_size > 10_000
     assert len(list((tmp_path / "run" / "profile").rglob("*.trace.json.gz"))) == 1
 
 
 def test_a_trace_of_more_steps_than_there_are(tmp_path):
-    loop.train(_config("steps=10"), tmp_path / "run", devices=1, quiet=True, profiled=100)
+    loop.fit(_config("steps=10"), tmp_path / "run", devices=1, quiet=True, profile_calls=100)
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))

@@ -55,7 +55,7 @@ def test_what_does_not_fit(options, words):
 
 
 def _first_steps(gradients, **options) -> np.ndarray:
-    tx, _ = optimizer.build(config.Optimizer(**options), steps=10)
+    tx = optimizer.build(config.Optimizer(**options), steps=10)
     params = jnp.zeros(2)
     opt_state = tx.init(params)
     for gradient in gradients:

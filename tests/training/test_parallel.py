@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gqst import config, types
-from gqst.training import parallel, recipes, state
+from gqst.training import parallel, state
+from gqst.training.recipe import Recipe
 from tests import conftest
 
 # SGD, because Adam hides a gradient that is 8 times too large. Rounding differs with the order of sums, and a
@@ -47,7 +48,7 @@ TREES = {
 
 @pytest.fixture(scope="module")
 def recipe():
-    return recipes.build(config_of_runs(), paired=False)
+    return Recipe(config_of_runs(), paired=False)
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +178,6 @@ def test_a_state_goes_there_and_back(recipe, mode):
 
 
 def test_a_batch_that_does_not_divide_into_its_parts():
-    recipe = recipes.build(conftest.small("style_image", "batch_size=8", "accumulate=4"), paired=False)
+    recipe = Recipe(conftest.small("style_image", "batch_size=8", "accumulate=4"), paired=False)
     with pytest.raises(types.InputError, match=r"4 devices in accumulate=4 parts each.*multiple of 16"):
         parallel.build(recipe, batch_size=8, devices=jax.devices()[:4])

@@ -10,7 +10,8 @@ from gqst.metrics import sets
 from gqst.models.features import base as features
 from gqst.models.features import efficientnet_lite
 from gqst.runtime import devices
-from gqst.training import recipes, round, state
+from gqst.training import round, state
+from gqst.training.recipe import Recipe
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
@@ -26,7 +27,7 @@ def held_out():
 
 
 def _make(held_out, name, *changes, paired=False):
-    recipe = recipes.build(conftest.small(name, *TINY.get(name, ()), *changes), paired=paired)
+    recipe = Recipe(conftest.small(name, *TINY.get(name, ()), *changes), paired=paired)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
     made = round.Round(
         recipe, held_out, paired=paired, batch_size=2, samples=3, where=devices.Placement(jax.devices()[:1])
@@ -56,11 +57,11 @@ def test_both_directions(held_out):
     assert made.traces == 1
     fakes = translate("forward", held_out["source"])
     cycled = translate("backward", fakes)
-    assert metrics["eval/pictures"] == 5
-    assert metrics["eval/ssim_cycled"] == pytest.approx(_ssim(cycled, held_out["source"]), abs=1e-4)
+    assert metrics["pictures"] == 5
+    assert metrics["ssim_cycled"] == pytest.approx(_ssim(cycled, held_out["source"]), abs=1e-4)
     distance = sets.palette_distance(fakes, held_out["target"])
-    assert metrics["eval/palette_distance"] == pytest.approx(distance, rel=1e-4)
-    assert standing.step == 7 and standing.style_distance == metrics["eval/palette_distance"]
+    assert metrics["palette_distance"] == pytest.approx(distance, rel=1e-4)
+    assert standing.step == 7 and standing.style_distance == metrics["palette_distance"]
     assert standing.shortfall == 0.0  # no floor was asked for
     assert list(columns) == ["source", "fake", "cycled"]
     np.testing.assert_array_equal(columns["source"], held_out["source"][:3])
@@ -72,13 +73,13 @@ def test_pairs(held_out):
     made, ema, translate = _make(held_out, "pix2pix", paired=True)
     metrics, standing, columns, _ = made(ema, 3)
     fakes = translate("forward", held_out["source"])
-    assert metrics["eval/ssim"] == pytest.approx(_ssim(fakes, held_out["target"]), abs=1e-4)
+    assert metrics["ssim"] == pytest.approx(_ssim(fakes, held_out["target"]), abs=1e-4)
     psnr = [
         skimage.metrics.peak_signal_noise_ratio(t, f, data_range=1.0)
         for t, f in zip(held_out["target"], fakes, strict=True)
     ]
-    assert metrics["eval/psnr"] == pytest.approx(np.mean(psnr), rel=1e-4)
-    assert standing.style_distance == pytest.approx(1.0 - metrics["eval/ssim"])
+    assert metrics["psnr"] == pytest.approx(np.mean(psnr), rel=1e-4)
+    assert standing.style_distance == pytest.approx(1.0 - metrics["ssim"])
     assert list(columns) == ["source", "fake", "target"]
     assert all(isinstance(value, float | int) for value in metrics.values())
 
@@ -89,7 +90,7 @@ def test_the_shortfall_is_what_is_missing_to_the_floor(held_out, floor, short):
     made, ema, _ = _make(held_out, "style_image", f"losses.structure.floor={floor}")
     half = jax.tree.map(lambda x: x + 0.05, ema)  # away from the source
     metrics, standing, _, _ = made(half, 1)
-    structure = metrics["eval/contrast_structure"]
+    structure = metrics["contrast_structure"]
     assert standing.shortfall == pytest.approx(max(floor - structure, 0.0))
     _, near, _, _ = made(ema, 0)
     assert near.shortfall == pytest.approx(0.0, abs=1e-3)
@@ -101,14 +102,14 @@ def test_fewer_pictures_than_a_batch():
     held_out = {key: rng.random((1, 32, 32, 3), np.float32) for key in ("source", "target")}
     made, ema, _ = _make(held_out, "style_image")
     metrics, _, columns, _ = made(ema, 0)
-    assert metrics["eval/pictures"] == 1 and len(columns["fake"]) == 1
-    assert metrics["eval/contrast_structure"] > 0.99
+    assert metrics["pictures"] == 1 and len(columns["fake"]) == 1
+    assert metrics["contrast_structure"] > 0.99
 
 
 @pytest.mark.slow  # EfficientNet is compiled
 def test_what_frozen_networks_see(held_out):
     """KID with ten pictures of each and above; with fewer only the metrics of single pictures."""
-    recipe = recipes.build(conftest.small("style_image"), paired=False)
+    recipe = Recipe(conftest.small("style_image"), paired=False)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
     rng = np.random.default_rng(0)
     many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}
@@ -118,13 +119,13 @@ def test_what_frozen_networks_see(held_out):
     )
     metrics, standing, _, _ = made(ema, 1)
     # The generator starts at the source: nothing is changed but the darkest and brightest pixels.
-    assert metrics["eval/lpips"] < 0.01 and 0.99 < metrics["eval/content_retention"] <= 1.0 + 1e-5
+    assert metrics["lpips"] < 0.01 and 0.99 < metrics["content_retention"] <= 1.0 + 1e-5
     embed = jax.jit(efficientnet_lite.embed, compiler_options=LEVEL_0)
     params = features.load("efficientnet_lite0")
     near = np.clip(many["source"], 0.02, 0.98)
     expected = sets.kid(*(np.asarray(embed(params, x)) for x in (near, many["target"])))
-    assert metrics["eval/kid"] == pytest.approx(expected.value, rel=0.01)
-    assert standing.style_distance == metrics["eval/kid"]
+    assert metrics["kid"] == pytest.approx(expected.value, rel=0.01)
+    assert standing.style_distance == metrics["kid"]
     few, standing, _, _ = round.Round(
         recipe,
         held_out,
@@ -134,4 +135,4 @@ def test_what_frozen_networks_see(held_out):
         where=devices.Placement(jax.devices()[:1]),
         frozen=frozen,
     )(ema, 1)
-    assert "eval/kid" not in few and standing.style_distance == few["eval/palette_distance"]
+    assert "kid" not in few and standing.style_distance == few["palette_distance"]

@@ -9,7 +9,8 @@ import pytest
 
 from gqst import metrics as quality
 from gqst import overrides, types
-from gqst.training import gradients, parallel, recipes, state, step, summary
+from gqst.training import gradients, parallel, state, step, summary
+from gqst.training.recipe import Recipe
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
@@ -31,7 +32,7 @@ TINY = {
 
 def _made(name: str, *changes: str, paired: bool = False, repeats: int = 1):
     cfg = conftest.small(name, *TINY[name], *changes)
-    recipe = recipes.build(cfg, paired=paired)
+    recipe = Recipe(cfg, paired=paired)
     one = jax.devices()[:1]
     return recipe, parallel.build(recipe, batch_size=2, repeats=repeats, devices=one)
 
@@ -243,7 +244,7 @@ def test_less_memory_is_the_same_step(four, whole, change, tolerance):
 def test_what_remat_leaves_for_the_gradient(name):
     kept = {}
     for remat in ("none", "blocks", "all"):
-        recipe = recipes.build(conftest.small(name, "generator.filters=8", f"remat={remat}"), paired=name == "pix2pix")
+        recipe = Recipe(conftest.small(name, "generator.filters=8", f"remat={remat}"), paired=name == "pix2pix")
         now = jax.eval_shape(lambda key, r=recipe: state.create(r, key, r.initial), jax.random.key(0))
         view = {k: jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32) for k in ("source", "target")}
         views = dict.fromkeys(recipe.directions, view)
@@ -266,7 +267,7 @@ def _two_steps(batch, *changes: str):
     game = ("losses.adversarial.form=wgan_gp", "losses.style=0.1", "losses.style.layers=('relu1_1',)")
     heads = ("losses.patch_nce=0.1", "losses.patch_nce.width=8", "pool_size=3", "batch_size=4", "generator.blocks=2")
     cfg = conftest.small("style_image", *TINY["style_image"], *game, *heads, *SGD, *changes)
-    recipe = recipes.build(cfg, paired=False)
+    recipe = Recipe(cfg, paired=False)
     across = parallel.build(recipe, batch_size=4, devices=jax.devices()[:1])
     now = across.create(0)
     lowered = jax.jit(step.build(recipe)).lower(now, across.put(batch), recipe.frozen)
@@ -351,7 +352,7 @@ def by_features():
 
 
 def test_a_game_on_features_is_that_of_explicit_gradients(by_features, pictures):
-    recipe = recipes.build(by_features, paired=False)
+    recipe = Recipe(by_features, paired=False)
     across = parallel.build(recipe, batch_size=2, repeats=1, devices=jax.devices()[:1])
     now = across.create(0)
     before = _held(now)
@@ -395,7 +396,7 @@ def _normal(vgg, weights, picture):
 @pytest.mark.parametrize(("pool", "seen"), [(0, 3), (4, 4)])
 def test_a_feature_network_sees_each_picture_once(by_features, pool, seen, monkeypatch):
     """Source, target and fake, whoever looks at them; and what a pool gives in the fake's place."""
-    recipe = recipes.build(overrides.override(by_features, [f"pool_size={pool}"]), paired=False)
+    recipe = Recipe(overrides.override(by_features, [f"pool_size={pool}"]), paired=False)
     calls = []
     vgg = type(recipe.features["vgg16"])
     apply = vgg.apply
@@ -423,22 +424,22 @@ def test_without_a_game_there_is_no_discriminator_and_the_loss_falls(pictures):
 
 def test_the_encoders_layers_that_losses_ask_for():
     cfg = conftest.small("cut", "losses.identity_nce=off")
-    recipe = recipes.build(cfg, paired=False)
+    recipe = Recipe(cfg, paired=False)
     assert recipe.encoded == dict.fromkeys(("fake", "source"), ("pixels", "down1", "down2", "block1"))
     given = overrides.override(cfg, ["losses.patch_nce.layers=('down1',)"])
-    assert recipes.build(given, paired=False).encoded["fake"] == ("down1",)
+    assert Recipe(given, paired=False).encoded["fake"] == ("down1",)
     for change, pattern in (
         ("losses.patch_nce.layers=('down7',)", "has no layer 'down7'.*block1"),
         ("losses.other.term=patch_nce losses.other.weight=1 losses.other.layers=('down1',)", "different layers"),
         ("losses.other.term=patch_nce losses.other.weight=1 losses.other.width=8", "share one width"),
     ):
         with pytest.raises(types.InputError, match=pattern):
-            recipes.build(overrides.override(cfg, change.split()), paired=False)
+            Recipe(overrides.override(cfg, change.split()), paired=False)
 
 
 def test_one_head_serves_all_losses_of_a_term():
     cfg = conftest.small("cut", "losses.patch_nce.width=8", "losses.identity_nce.width=8")
-    now, metrics = summary.trace(cfg, recipes.build(cfg, paired=False))
+    now, metrics = summary.trace(Recipe(cfg, paired=False))
     assert set(now.gen.params) == {"forward", "heads"} and set(now.gen.params["heads"]["forward"]) == {"patch_nce"}
     assert set(now.ema) == {"forward"}
     assert {"loss/patch_nce", "loss/identity_nce"} <= set(metrics)
@@ -447,9 +448,9 @@ def test_one_head_serves_all_losses_of_a_term():
 def test_frozen_parameters_are_no_part_of_the_state():
     """They enter as an argument: the state has none of their 1.7 million numbers, nor has the program."""
     cfg = conftest.small("photo2painting", "discriminator=projected", "discriminator.filters=4", "generator.filters=4")
-    recipe = recipes.build(cfg, paired=False)
+    recipe = Recipe(cfg, paired=False)
     assert set(recipe.frozen) == {"vgg16"}
-    now, _ = summary.trace(cfg, recipe)
+    now, _ = summary.trace(recipe)
     assert summary.state_bytes(now) < 2**22
     shape = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
     batch = {"source": shape, "target": shape}

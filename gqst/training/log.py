@@ -1,4 +1,4 @@
-"""What a run writes for people: metrics as JSON lines and TensorBoard events, sample grids as PNG."""
+"""The files of a run for people: metrics as JSON lines and TensorBoard events, the trail, sample grids as PNG."""
 
 import json
 import pathlib
@@ -12,28 +12,27 @@ from jaxtyping import Float
 from gqst.pictures import files, grid
 
 
-class Writer:
+class Log:
     """The metrics, decisions and samples of one run; to be closed.
 
     Attributes:
-      decisions: lines of the trail so far.
+      decisions: Number of lines in `decisions.jsonl`.
     """
 
     def __init__(self, workdir: pathlib.Path, *, step: int, decisions: int = 0):
-        """Opens the files of a run that goes on after `step`: what they say of later steps is dropped.
+        """Opens the files of a run that goes on after `step`; lines of later steps are dropped.
 
         Args:
-          workdir: folder of the run.
-          step: done so far.
-          decisions: lines of `decisions.jsonl` so far.
+          workdir: Folder of the run.
+          step: Number of steps taken so far.
+          decisions: Number of lines of `decisions.jsonl` to keep.
         """
         self._samples = workdir / "samples"
         self._samples.mkdir(exist_ok=True)
-        path = workdir / "metrics.jsonl"
-        _drop_after(path, step)
-        self._lines = path.open("a", buffering=1, encoding="utf-8")
-        trail = workdir / "decisions.jsonl"
+        metrics, trail = workdir / "metrics.jsonl", workdir / "decisions.jsonl"
+        _drop_after(metrics, step)
         _keep_lines(trail, decisions)
+        self._metrics = metrics.open("a", buffering=1, encoding="utf-8")
         self._trail = trail.open("a", buffering=1, encoding="utf-8")
         self.decisions = decisions
         self._events = tensorboardX.SummaryWriter(
@@ -41,40 +40,40 @@ class Writer:
         )
 
     def scalars(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """One JSON line, and an event for each number."""
-        self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
+        """Writes one JSON line, and an event for each number."""
+        self._metrics.write(json.dumps({"step": step, **metrics}) + "\n")
         for name, value in metrics.items():
             if isinstance(value, int | float):
                 self._events.add_scalar(name, value, step)
 
-    def decision(self, step: int, said: Mapping[str, Any]) -> None:
-        """One line of the trail of what quality changed, and events for the numbers of a target's decision."""
-        self._trail.write(json.dumps({"step": step, **said}) + "\n")
+    def decision(self, step: int, decision: Mapping[str, Any]) -> None:
+        """Writes one line of the trail of what quality changed, and events for the numbers of a target's decision."""
+        self._trail.write(json.dumps({"step": step, **decision}) + "\n")
         self.decisions += 1
-        if "target" in said:
+        if "target" in decision:
             for name in ("measured", "smoothed", "target"):
-                self._events.add_scalar(f"target/{said['metric']}/{name}", said[name], step)
-            self._events.add_scalar(f"multiplier/{said['label']}", said["new"], step)
+                self._events.add_scalar(f"target/{decision['metric']}/{name}", decision[name], step)
+            self._events.add_scalar(f"multiplier/{decision['label']}", decision["new"], step)
 
     def samples(self, step: int, columns: Mapping[str, Float[np.ndarray, "n h w 3"]]) -> pathlib.Path:
-        """Writes the grid of these as `samples/<step>.png` and as an event; the file's path."""
+        """Writes the grid of these pictures as `samples/<step>.png` and as an event; returns the file's path."""
         path, picture = self._path(step), np.asarray(grid.picture_grid(columns))
         files.write_png(path, picture)
         self._events.add_image("samples", picture, step, dataformats="HWC")
         return path
 
-    def _path(self, step: int) -> pathlib.Path:
-        return self._samples / f"{step:07d}.png"
-
     def close(self) -> None:
-        """Writes out what is left and closes the files."""
-        self._lines.close()
+        """Flushes and closes the files."""
+        self._metrics.close()
         self._trail.close()
         self._events.close()
 
+    def _path(self, step: int) -> pathlib.Path:
+        return self._samples / f"{step:07d}.png"
 
-class Mute(Writer):
-    """Writes nothing, in the place of a writer: of all processes the first one writes."""
+
+class NullLog(Log):
+    """A log that writes nothing: of several processes the first one writes."""
 
     def __init__(self, workdir: pathlib.Path, *, step: int, decisions: int = 0):
         """Opens nothing."""
@@ -82,18 +81,38 @@ class Mute(Writer):
         self.decisions = decisions
 
     def scalars(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
-    def decision(self, step: int, said: Mapping[str, Any]) -> None:
+    def decision(self, step: int, decision: Mapping[str, Any]) -> None:
         """Counts."""
         self.decisions += 1
 
     def samples(self, step: int, columns: Mapping[str, Float[np.ndarray, "n h w 3"]]) -> pathlib.Path:
-        """The path that the first process writes to."""
+        """Returns the path that the first process writes to."""
         return self._path(step)
 
     def close(self) -> None:
-        """Nothing."""
+        """Does nothing."""
+
+
+class Mean:
+    """The mean of metrics since it was last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def add(self, values: Mapping[str, float]) -> None:
+        """Adds the metrics of one step."""
+        self._count += 1
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def take(self) -> dict[str, float]:
+        """Returns the means by name, and starts anew."""
+        means = {name: value / self._count for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
 
 
 def _drop_after(path: pathlib.Path, step: int) -> None:
@@ -102,10 +121,10 @@ def _drop_after(path: pathlib.Path, step: int) -> None:
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            said = json.loads(line)["step"]
+            line_step = json.loads(line)["step"]
         except (ValueError, KeyError, TypeError):
             continue  # cut off by a kill
-        if said <= step:
+        if line_step <= step:
             kept.append(line + "\n")
     files.write_text(path, "".join(kept))
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gqst.training import pool, state
+from gqst.training import state
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
 SIZE, BATCH, CALLS = 3, 4, 6
@@ -52,7 +52,7 @@ def _numbers(pictures) -> np.ndarray:
 
 
 def test_it_is_what_plain_python_says():
-    draw = jax.jit(pool.draw, compiler_options=LEVEL_0)
+    draw = jax.jit(state.draw, compiler_options=LEVEL_0)
     now = _empty()
     for call, (shown, held) in enumerate(_simulated()):
         found, now = draw(now, _fakes(call), _keys(call))
@@ -64,7 +64,7 @@ def test_it_is_what_plain_python_says():
 
 
 def test_it_fills_first():
-    found, now = jax.jit(pool.draw, compiler_options=LEVEL_0)(_empty(), _fakes(0)[:2], _keys(0)[:2])
+    found, now = jax.jit(state.draw, compiler_options=LEVEL_0)(_empty(), _fakes(0)[:2], _keys(0)[:2])
     np.testing.assert_array_equal(_numbers(found), [1, 2])
     np.testing.assert_array_equal(_numbers(now.pictures), [1, 2, 0])
     assert now.count == 2
@@ -74,7 +74,7 @@ def test_it_fills_first():
 def test_pmap_walks_through_the_fakes_of_all_devices(devices):
     share = BATCH // devices
     draw = jax.pmap(
-        lambda now, fakes, keys: pool.draw(now, fakes, keys, axis_name="data"),
+        lambda now, fakes, keys: state.draw(now, fakes, keys, axis_name="data"),
         axis_name="data",
         devices=jax.devices()[:devices],
     )

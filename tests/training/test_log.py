@@ -9,7 +9,7 @@ from PIL import Image
 from tensorboardX.proto import event_pb2
 
 from gqst.pictures import grid
-from gqst.training import writer
+from gqst.training import log
 
 
 def _lines(folder: pathlib.Path) -> list[dict]:
@@ -29,7 +29,7 @@ def _events(folder: pathlib.Path) -> list[event_pb2.Event]:
 
 
 def test_scalars_are_lines_and_events(tmp_path):
-    out = writer.Writer(tmp_path, step=0)
+    out = log.Log(tmp_path, step=0)
     out.scalars(5, {"loss/cycle": 0.25, "eval/best": True, "eval/pictures": 3, "note": "text"})
     assert _lines(tmp_path) == [
         {"step": 5, "loss/cycle": 0.25, "eval/best": True, "eval/pictures": 3, "note": "text"}
@@ -41,13 +41,13 @@ def test_scalars_are_lines_and_events(tmp_path):
 
 
 def test_lines_after_the_restored_step_are_dropped(tmp_path):
-    out = writer.Writer(tmp_path, step=0)
+    out = log.Log(tmp_path, step=0)
     for step in (5, 10, 15, 20):
         out.scalars(step, {"x": float(step)})
     out.close()
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text() + '{"step": 8, "x": 1')  # killed while writing
-    out = writer.Writer(tmp_path, step=10)
+    out = log.Log(tmp_path, step=10)
     out.scalars(12, {"x": 12.0})
     out.close()
     assert [line["step"] for line in _lines(tmp_path)] == [5, 10, 12]
@@ -57,12 +57,12 @@ def test_lines_after_the_restored_step_are_dropped(tmp_path):
 @pytest.mark.parametrize("junk", ["[]", "3", "{}", "", '{"x": 1}', "nonsense"])
 def test_lines_that_are_none_are_dropped(tmp_path, junk):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n' + junk + "\n")
-    writer.Writer(tmp_path, step=3).close()
+    log.Log(tmp_path, step=3).close()
     assert _lines(tmp_path) == [{"step": 1}]
 
 
 def test_samples_are_a_file_and_an_event(tmp_path):
-    out = writer.Writer(tmp_path, step=0)
+    out = log.Log(tmp_path, step=0)
     columns = {"fake": np.random.default_rng(0).random((1, 130, 140, 3), np.float32)}
     path = out.samples(7, columns)
     out.close()

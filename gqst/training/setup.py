@@ -1,0 +1,237 @@
+"""The parts of a run, opened in a fixed order before the first step and closed after the last."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from gqst import config, overrides, types
+from gqst.data import pipeline, sources
+from gqst.evaluation import networks
+from gqst.pictures import files
+from gqst.quality import memory
+from gqst.runtime import processes, profiler, progress, signals
+from gqst.training import checkpoint, log, parallel, round, summary
+from gqst.training.recipe import Recipe
+from gqst.training.state import TrainState
+
+OnRound = Callable[[int, Mapping[str, Any], pathlib.Path], None]
+"""Called after every round, on process 0, with step, metrics and the path of the sample grid."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Run:
+    """All parts of a run.
+
+    Attributes:
+      config: The experiment.
+      workdir: Folder of the run.
+      recipe: Static parts of the step.
+      parallel: The compiled step, and the layout of the state on the devices.
+      batches: Training batches without end.
+      round: The measurement of held-out pictures.
+      memory: What the rounds so far have decided.
+      checkpoints: The folder of checkpoints.
+      log: Files for people.
+      progress: The terminal.
+      profiler: A trace of some calls to the devices.
+      stop: The signal that asked the run to stop, if any.
+      on_round: Callback after every round, or None.
+      state: Train state on the devices.
+      step: Number of optimiser steps taken; always that of `state`.
+    """
+
+    config: config.Config
+    workdir: pathlib.Path
+    recipe: Recipe
+    parallel: parallel.Parallel
+    batches: pipeline.BatchIterator
+    round: round.Round
+    memory: memory.Steering
+    checkpoints: checkpoint.Checkpoints
+    log: log.Log
+    progress: progress.Progress
+    profiler: profiler.Profile
+    stop: signals.Asked
+    on_round: OnRound | None
+    state: TrainState
+    step: int
+
+    @property
+    def abstract_state(self) -> TrainState:
+        """The state as shapes, types and shardings of one copy, as checkpoints take it."""
+        return abstract(self.parallel.single(self.state))
+
+
+@contextlib.contextmanager
+def opened(
+    cfg: config.Config,
+    workdir: pathlib.Path,
+    *,
+    mode: parallel.Mode = "jit",
+    devices: int | None = None,
+    on_round: OnRound | None = None,
+    quiet: bool = False,
+    profile_calls: int = 0,
+) -> Iterator[Run]:
+    """Opens a run in its folder, from the newest checkpoint if it has one; closes everything at the end.
+
+    The arguments are those of `loop.fit`.
+
+    Raises:
+      InputError: Config, data or workdir cannot be used.
+    """
+    # 1. Everything that can be wrong with the input is found before anything is written, on all processes.
+    dataset, recipe, spread = processes.together(lambda: _build(cfg, mode, devices))
+    processes.check_same("the config", overrides.flat(cfg))
+    processes.check_same("the data", {name: split.sizes for name, split in dataset.splits.items()})
+    # 2. The folder belongs to this config, and all processes see it.
+    processes.at_first(lambda: _claim(workdir, cfg))
+    processes.together(lambda: _check_shared(workdir))
+    with contextlib.ExitStack() as stack:
+        checkpoints = checkpoint.Checkpoints(
+            workdir / "checkpoints", keep=cfg.keep_checkpoints, keep_every=cfg.keep_every
+        )
+        stack.callback(checkpoints.close)
+        batches = pipeline.make_iterator(
+            dataset,
+            cfg,
+            batch_size=cfg.batch_size // jax.process_count(),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            stack=cfg.steps_per_dispatch,
+        )
+        stack.callback(batches.close)
+        # 3. A checkpoint wins over a new state; its note says where the data, the rounds and the trail stand.
+        state = spread.create(cfg.seed)
+        # One checkpoint is written before the oldest is deleted.
+        checkpoint.check_space(checkpoints.directory, 2 * summary.state_bytes(spread.single(state)))
+        rounds, decisions = memory.Steering(cfg, recipe.targets), 0
+        restored = checkpoints.restore(abstract(spread.single(state)))
+        if restored is not None:
+            single, note = restored
+            state = spread.spread(single)
+            batches.set_state(note["data"])
+            rounds.recall(note)
+            decisions = note["trail"]
+            checkpoints.keep(rounds.kept)
+        step = int(spread.single(state).step)
+        # 4. The rounds, whose held-out pictures are read now.
+        measure = round.Round(
+            recipe,
+            held_out(dataset, cfg),
+            paired=dataset.paired,
+            batch_size=cfg.batch_size,
+            samples=cfg.samples,
+            where=spread.mesh,
+            settled_at=max(cfg.steps // 4, 1),
+            frozen=networks.load(cfg.metrics),
+        )
+        # 5. What people see, on the first process alone.
+        first = processes.first()
+        kind = log.Log if first else log.NullLog
+        files_for_people = kind(workdir, step=step, decisions=decisions)
+        stack.callback(files_for_people.close)
+        stop = stack.enter_context(signals.noted())
+        bar = progress.Progress(cfg.steps, step, pictures=cfg.batch_size, quiet=quiet or not first)
+        stack.callback(bar.close)
+        trace = profiler.Profile(workdir / "profile", profile_calls if first else 0, bar.say)
+        stack.callback(trace.close)
+        if restored is not None:
+            bar.say(f"going on from step {step} of {cfg.steps} in {workdir}")
+        yield Run(
+            config=cfg,
+            workdir=workdir,
+            recipe=recipe,
+            parallel=spread,
+            batches=batches,
+            round=measure,
+            memory=rounds,
+            checkpoints=checkpoints,
+            log=files_for_people,
+            progress=bar,
+            profiler=trace,
+            stop=stop,
+            on_round=on_round,
+            state=state,
+            step=step,
+        )
+
+
+def held_out(dataset: sources.Dataset, cfg: config.Config) -> dict[str, np.ndarray]:
+    """Returns the pictures of the rounds, source and target, f32[n h w 3] in [0, 1].
+
+    Both are of the validation split where there is one. A few unpaired targets do not represent a style: those of the
+    training split are then added. Sources are always unseen.
+    """
+    split = dataset.validation or dataset.train
+    count = max(cfg.samples, cfg.round_pictures)
+    pictures, _ = pipeline.held_out(split, cfg, count)
+    if not dataset.paired and split is not dataset.train and len(pictures["target"]) < round.FEWEST:
+        training, _ = pipeline.held_out(dataset.train, cfg, count)
+        pictures["target"] = np.concatenate([pictures["target"], training["target"]])
+    return pictures
+
+
+def abstract(tree: Any) -> Any:
+    """Returns a tree of arrays as shapes, types and shardings."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+
+
+def _build(
+    cfg: config.Config, mode: parallel.Mode, devices: int | None
+) -> tuple[sources.Dataset, Recipe, parallel.Parallel]:
+    dataset = sources.build(cfg.data, validation=cfg.validation)
+    recipe = Recipe(cfg, paired=dataset.paired)
+    return (
+        dataset,
+        recipe,
+        parallel.build(
+            recipe,
+            mode=mode,
+            batch_size=cfg.batch_size,
+            repeats=cfg.steps_per_dispatch,
+            devices=_chosen_devices(devices),
+        ),
+    )
+
+
+def _chosen_devices(count: int | None) -> list[jax.Device]:
+    """The first `count` devices, None for those of all processes; InputError if there are fewer."""
+    devices = jax.devices()
+    if count is None:
+        return devices
+    if processes.several():
+        raise types.InputError("--devices does not go with several processes: all of their devices are used")
+    if not 1 <= count <= len(devices):
+        raise types.InputError(f"--devices {count}: there are {len(devices)} here")
+    return devices[:count]
+
+
+def _claim(workdir: pathlib.Path, cfg: config.Config) -> None:
+    """Writes the config into the folder; InputError if the folder belongs to a run of another config."""
+    checkpoint.check_writable(workdir)
+    path = workdir / "config.json"
+    if path.exists():
+        earlier = overrides.from_json(path.read_text(encoding="utf-8"), origin=str(path))
+        changed = overrides.differences(earlier, cfg)
+        if changed:
+            key, (old, new) = next(iter(changed.items()))
+            more = f" and {len(changed) - 1} more keys" if len(changed) > 1 else ""
+            raise types.InputError(
+                f"{workdir} holds a run of another config: {key} is {old!r} there and {new!r} here{more}; "
+                "give another --workdir, or the config that it was started with"
+            )
+    files.write_text(path, overrides.to_json(cfg))
+
+
+def _check_shared(workdir: pathlib.Path) -> None:
+    """Raises InputError if this process does not see what process 0 has written."""
+    if not (workdir / "config.json").exists():
+        raise types.InputError(
+            f"{workdir} of process 0 is not seen here: --workdir has to be on storage that all processes share"
+        )
