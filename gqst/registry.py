@@ -61,25 +61,33 @@ class Registry:
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in hidden
         }
 
-    def check(self, choice: config.Choice, *, given: Iterable[str] = ()) -> None:
-        """Raises InputError for an absent member or option, a value that does not fit, a missing option."""
+    def check(self, choice: config.Choice, *, given: Iterable[str] = ()) -> dict[str, Any]:
+        """Returns the options of a choice, converted to the types that the member declares.
+
+        A config that was read from JSON has a list where a member declares a tuple, for example.
+
+        Raises:
+          InputError: an absent member or option, a value that does not fit, a missing option.
+        """
         known = self.options(choice.name, given=given)
+        options = {}
         for key, value in choice.options.items():
             if key not in known:
                 raise types.InputError(
                     f"unknown option {key!r} of {self.family} {choice.name!r}{hint(key, known)}; "
                     f"it takes: {', '.join(known) or 'none'}"
                 )
-            self._check_value(choice.name, key, value, known[key].annotation)
+            options[key] = self._convert(choice.name, key, value, known[key].annotation)
         for key, parameter in known.items():
             if parameter.default is inspect.Parameter.empty and key not in choice.options:
                 raise types.InputError(f"{self.family} {choice.name!r} needs the option {key!r}")
+        return options
 
-    def _check_value(self, name: str, key: str, value: Any, annotation: Any) -> None:
+    def _convert(self, name: str, key: str, value: Any, annotation: Any) -> Any:
         if annotation is inspect.Parameter.empty:
-            return
+            return value
         try:
-            pydantic.TypeAdapter(annotation).validate_python(value)
+            return pydantic.TypeAdapter(annotation).validate_python(value)
         except pydantic.ValidationError as error:
             complaint = error.errors(include_url=False)[0]["msg"]
             raise types.InputError(
@@ -88,8 +96,8 @@ class Registry:
 
     def build(self, choice: config.Choice, **given: Any) -> Any:
         """Calls the chosen member with its options and what the caller gives besides."""
-        self.check(choice, given=given)
-        return self[choice.name](**choice.options, **given)
+        options = self.check(choice, given=given)
+        return self[choice.name](**options, **given)
 
 
 def import_members(package: str, path: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pydantic
 import pytest
 from flax import linen as nn
 
@@ -32,6 +33,13 @@ def point() -> str:
     return "."
 
 
+@SHAPES.register("polygon")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Polygon:
+    corners: tuple[int, ...] = (0, 1, 2)
+    width: pydantic.PositiveFloat = 1.0
+
+
 @pytest.fixture
 def outsider():
     """Registers members for one test."""
@@ -47,18 +55,28 @@ def outsider():
 
 
 def test_members_are_built_with_their_options():
-    assert list(SHAPES) == ["square", "point"]
+    assert list(SHAPES) == ["square", "point", "polygon"]
     assert SHAPES["point"] is point
     assert SHAPES.build(config.choice("square", side=3)) == (1.0, 3, "red", 0)
     assert SHAPES.build(config.choice("square", side=3, fill="blue"), extra=5) == (1.0, 3, "blue", 5)
     assert list(SHAPES.options("square", given=["extra"])) == ["side", "fill"]
 
 
+def test_options_are_converted_to_the_declared_types():
+    """A list is what JSON makes of a tuple; the member gets the tuple that it declares."""
+    polygon = SHAPES.build(config.choice("polygon", corners=[3, 4], width=2))
+    assert polygon == Polygon(corners=(3, 4), width=2.0)
+    assert hash(polygon) == hash(Polygon(corners=(3, 4), width=2.0)) and type(polygon.width) is float
+    assert SHAPES.check(config.choice("polygon")) == {}  # defaults are the member's own
+
+
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
+        (config.choice("polygon", width=0), ["option 'width' of shape 'polygon' is 0", "greater than 0"]),
+        (config.choice("polygon", corners=["a"]), ["option 'corners'", "['a']", "integer"]),
         (config.choice("sqare", side=3), ["unknown shape 'sqare'", "did you mean 'square'?", "point"]),
-        (config.choice("zzz"), ["unknown shape 'zzz'", "there are: point, square"]),
+        (config.choice("zzz"), ["unknown shape 'zzz'", "there are: point, polygon, square"]),
         (config.choice("square", sides=3), ["option 'sides'", "did you mean 'side'?", "fill"]),
         (config.choice("square", scale=3), ["option 'scale'", "it takes: side, fill"]),
         (config.choice("square", side=3, extra=1), ["option 'extra'", "it takes: side, fill"]),
