@@ -11,8 +11,9 @@ import numpy as np
 import pydantic
 import pytest
 from flax import linen as nn
+from PIL import Image
 
-from gqst import config, overrides, registry, types
+from gqst import config, registry, types
 from gqst.data import sources
 from gqst.losses import base as losses
 from gqst.models import base as models
@@ -41,17 +42,13 @@ class Polygon:
 
 
 @pytest.fixture
-def outsider():
-    """Registers members for one test."""
-    added = []
-
-    def register(family: registry.Registry, name: str, member: Any) -> None:
-        family.register(name)(member)
-        added.append((family, name))
-
-    yield register
-    for family, name in added:
-        del family._members[name]
+def outsiders():
+    """Lets a test register members of its own, and forgets them afterwards."""
+    families = (models.GENERATORS, models.DISCRIMINATORS, losses.TERMS, sources.SOURCES)
+    members = [dict(family._members) for family in families]
+    yield
+    for family, known in zip(families, members, strict=True):
+        family._members = known
 
 
 def test_members_are_built_with_their_options():
@@ -105,39 +102,78 @@ def test_every_family_of_the_package_is_there():
     assert {"demo", "folders", "pairs", "matched", "style_image", "tfds", "clean"} <= set(sources.SOURCES)
 
 
-class Tint(nn.Module, kw_only=True):
-    """A generator that scales each channel."""
+def test_a_generator_from_outside(outsiders):
+    @models.GENERATORS.register("tint")
+    class Tint(nn.Module, kw_only=True):
+        """Scales each channel."""
 
-    gain: float = 1.0
-    dtype: Any = jnp.float32
+        gain: float = 1.0
+        dtype: Any = jnp.float32
 
-    @nn.compact
-    def __call__(self, source):
-        scale = self.param("scale", nn.initializers.constant(self.gain), (3,))
-        return jnp.clip(source * scale[None, None, None], 0.0, 1.0)
+        @nn.compact
+        def __call__(self, source):
+            scale = self.param("scale", nn.initializers.constant(self.gain), (3,))
+            return jnp.clip(source * scale[None, None, None], 0.0, 1.0)
+
+    cfg = conftest.small("style_image", "generator=tint", "generator.gain=0.5")
+    recipe = Recipe(cfg, paired=False)
+    state, metrics = summary.trace(recipe)
+    assert state.gen.params["forward"]["scale"].shape == (3,) and "loss/generator" in metrics
+    variables = recipe.generator.init(jax.random.key(0), jnp.ones((1, 16, 16, 3)))
+    np.testing.assert_array_equal(variables["params"]["scale"], [0.5] * 3)
 
 
-def brightness(context: losses.Context, *, aim: float = 0.5) -> jax.Array:
-    return jnp.abs(losses.mean_per_picture(context.fake) - aim)
+def test_a_discriminator_from_outside(outsiders):
+    @models.DISCRIMINATORS.register("mean")
+    class Mean(nn.Module, kw_only=True):
+        """One logit: the weighted mean of the channels."""
+
+        scale: float = 1.0
+        dtype: Any = jnp.float32
+
+        @nn.compact
+        def __call__(self, pictures, *, update_stats=False):
+            logit = nn.Dense(1, name="mix")(self.scale * jnp.mean(pictures, axis=(1, 2), keepdims=True))
+            return models.Verdict(logits=(logit,), activations=((logit,),))
+
+    cfg = conftest.small("style_image", "discriminator=mean", "discriminator.scale=2")
+    recipe = Recipe(cfg, paired=False)
+    assert recipe.discriminator.scale == 2.0
+    state, metrics = summary.trace(recipe)
+    assert state.disc.params["forward"]["mix"]["kernel"].shape == (3, 1)
+    assert "loss/adversarial_discriminator" in metrics
 
 
-def test_a_generator_and_a_loss_from_outside(outsider):
-    outsider(models.GENERATORS, "tint", Tint)
-    losses.term("brightness")(brightness)
-    try:
-        cfg = overrides.override(
-            conftest.small("style_image"),
-            ["generator=tint", "generator.gain=0.5", "losses.brightness=2", "losses.brightness.aim=0.25"],
-        )
-        recipe = Recipe(cfg, paired=False)
-        _, metrics = summary.trace(recipe)
-        assert "loss/brightness" in metrics
-        params = recipe.generator.init(jax.random.key(0), jnp.ones((1, 16, 16, 3)))
-        np.testing.assert_array_equal(params["params"]["scale"], [0.5] * 3)
-        with pytest.raises(types.InputError, match="option 'aim' of loss 'brightness' is 'dark'"):
-            losses.build({"brightness": config.loss(1.0, aim="dark")}, paired=False)
-    finally:
-        del losses.TERMS._members["brightness"]
+def test_a_loss_and_a_data_source_from_outside(outsiders):
+    """Both show up in the metrics of a step and in what --dry-run prints."""
+
+    @losses.TERMS.register("brightness")
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Brightness(losses.Term):
+        """Distance of the mean brightness from a goal."""
+
+        goal: float = 0.5
+
+        def __call__(self, context):
+            return jnp.abs(losses.mean_per_picture(context.fake) - self.goal)
+
+    @sources.SOURCES.register("plain")
+    def plain(*, dark: int = 0, light: int = 255) -> sources.Dataset:
+        return sources.Dataset(train=sources.Split(Plain(dark), Plain(light)))
+
+    changes = ("data=plain", "data.dark=9", "validation=1", "losses.brightness=2", "losses.brightness.goal=0.25")
+    cfg = conftest.small("style_image", *changes)
+    _, metrics = summary.trace(Recipe(cfg, paired=False))
+    assert "loss/brightness" in metrics
+    lines = summary.describe(cfg).splitlines()
+    assert "  brightness (generator): weight 2.0; goal=0.25" in lines and "data: plain, unpaired" in lines
+    dataset = sources.build(cfg.data, validation=1)
+    assert dataset.train.sizes == (3, 3) and dataset.validation.sizes == (1, 1)
+    assert dataset.train.source.load(0).getpixel((0, 0)) == (9, 9, 9)
+    with pytest.raises(types.InputError, match="option 'goal' of loss 'brightness' is 'dark'"):
+        losses.build({"brightness": config.loss(1.0, goal="dark")}, paired=False)
+    with pytest.raises(types.InputError, match="option 'dark' of data source 'plain' is 'very'"):
+        sources.build(config.choice("plain", dark="very"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,19 +190,4 @@ class Plain:
         return str(index)
 
     def load(self, index, *, shorter=None):
-        from PIL import Image
-
         return Image.new("RGB", (40, 40), (self.value,) * 3)
-
-
-def plain(*, dark: int = 0, light: int = 255) -> sources.Dataset:
-    return sources.Dataset(train=sources.Split(Plain(dark), Plain(light)))
-
-
-def test_a_data_source_from_outside(outsider):
-    outsider(sources.SOURCES, "plain", plain)
-    dataset = sources.build(config.choice("plain", dark=9), validation=1)
-    assert dataset.train.sizes == (3, 3) and dataset.validation.sizes == (1, 1)
-    assert dataset.train.source.load(0).getpixel((0, 0)) == (9, 9, 9)
-    with pytest.raises(types.InputError, match="option 'dark' of data source 'plain' is 'very'"):
-        sources.build(config.choice("plain", dark="very"))

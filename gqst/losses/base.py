@@ -1,14 +1,15 @@
-"""The contract of a loss term, its registry, and the one place that weighs and averages."""
+"""The contract of a loss term, the registry of terms, and the one place that weighs and averages them."""
 
+import abc
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
+from jaxtyping import Array, Float
 
 from gqst import config, registry, types
 
@@ -17,26 +18,12 @@ Need = Literal["cycled", "identity", "logits", "activations", "paired"]
 Picture = Literal["source", "target", "fake", "identity"]
 
 
-class Want(NamedTuple):
-    """Activations of a frozen feature network that a generator's term looks at.
-
-    Attributes:
-      network: its name in the registry of feature networks.
-      picture: of what.
-      layers: names of its layers.
-    """
-
-    network: str
-    picture: Picture
-    layers: tuple[str, ...]
-
-
 class Logits(struct.PyTreeNode):
-    """What the discriminator says: one f32[b h' w' 1] for each of its scales.
+    """Logits of the discriminator, one f32[b h' w' 1] for each of its scales.
 
     Attributes:
-      fake: of the fakes; in a generator's term the gradient goes through them to the generator.
-      real: of the targets; only in a discriminator's term.
+      fake: Logits of the fakes; in a generator's term, gradients flow through them to the generator.
+      real: Logits of the targets; only set for a discriminator's term.
     """
 
     fake: tuple[jax.Array, ...]
@@ -44,11 +31,11 @@ class Logits(struct.PyTreeNode):
 
 
 class Activations(struct.PyTreeNode):
-    """The discriminator's inner activations, f32[b h' w' c], for each scale and layer.
+    """Inner activations of the discriminator, f32[b h' w' c], for each scale and layer.
 
     Attributes:
-      fake: of the fakes; the gradient goes through them to the generator.
-      real: of the targets.
+      fake: Activations on the fakes; gradients flow through them to the generator.
+      real: Activations on the targets.
     """
 
     fake: tuple[tuple[jax.Array, ...], ...]
@@ -56,28 +43,31 @@ class Activations(struct.PyTreeNode):
 
 
 class Context(struct.PyTreeNode):
-    """What a term may look at, for one direction of translation; pictures are f32[b h w c] in [0, 1].
+    """Everything that a term may read, for one direction of translation; pictures are f32[b h w c] in [0, 1].
+
+    A training step fills in what the terms of its objective need. A context can also be built by hand, from JAX or
+    NumPy arrays, with just the fields that a term reads.
 
     Attributes:
-      source: the pictures that were translated.
-      target: of the style domain; the truths of `source` when the data is paired.
-      fake: G(source); in a discriminator's term maybe past ones from the pool, without gradient.
-      keys: a random key for each picture, the same however the batch is spread over devices.
-      cycled: G'(G(source)); there if a term needs "cycled".
-      identity: G(target); there if a term needs "identity".
-      logits: there if a term needs "logits", and in every discriminator's term.
-      activations: there if a term needs "activations".
-      features: f32[b h' w' c] by network, picture and layer, as far as terms want them.
-      frozen: the parameters of the feature networks, by name.
-      encoded: f32[b h' w' c] by picture and layer of the generator's own encoder, as far as terms want them.
-      heads: the parameters of the modules that are trained with the generator, by the name of their term.
-      score: the discriminator as a function of pictures; only in a discriminator's term.
+      source: Pictures that were translated.
+      target: Pictures of the style domain; the ground truth of `source` if the data is paired.
+      fake: G(source); in a discriminator's term possibly past fakes from the pool, without gradient.
+      keys: One random key for each picture, independent of how the batch is spread over devices.
+      cycled: G'(G(source)), if a term needs "cycled".
+      identity: G(target), if a term needs "identity".
+      logits: Logits of the discriminator, if a term needs "logits", and in every discriminator's term.
+      activations: Activations of the discriminator, if a term needs "activations".
+      features: Features in frozen networks, f32[b h' w' c] by network, picture and layer, as listed in `Term.features`.
+      frozen: Parameters of the frozen networks by name.
+      encoded: Activations of the generator's encoder, f32[b h' w' c] by picture and layer, as listed in `Term.encoder`.
+      heads: Parameters of the terms' heads, by the names under which the terms are registered.
+      score: The discriminator as a function of pictures; only set for a discriminator's term.
     """
 
     source: jax.Array
     target: jax.Array
     fake: jax.Array
-    keys: jax.Array
+    keys: jax.Array | None = None
     cycled: jax.Array | None = None
     identity: jax.Array | None = None
     logits: Logits | None = None
@@ -89,149 +79,202 @@ class Context(struct.PyTreeNode):
     score: Callable[[jax.Array], tuple[jax.Array, ...]] | None = struct.field(pytree_node=False, default=None)
 
 
-TERMS = registry.Registry("loss")
-"""Functions (Context, *, options) -> f32[b], added by `term`."""
+class FeatureSpec(NamedTuple):
+    """Features in a frozen network that a term of the generator reads.
 
-
-def term(
-    name: str,
-    *,
-    needs: tuple[Need, ...] | Callable[..., tuple[Need, ...]] = (),
-    wants: Callable[..., tuple[Want, ...]] | None = None,
-    encodes: Callable[..., tuple[tuple[Picture, ...], tuple[str, ...]]] | None = None,
-    head: Callable[..., nn.Module] | None = None,
-    player: Player = "generator",
-    opponent: Callable[..., jax.Array] | None = None,
-    steered: bool = False,
-) -> Callable[[Callable[..., jax.Array]], Callable[..., jax.Array]]:
-    """Decorator that registers a term.
-
-    Args:
-      name: what a config calls it.
-      needs: what the step has to compute for it, or a function of its options that says so.
-      wants: a function of its options that says which features it looks at.
-      encodes: a function of its options that says which pictures the generator's encoder has to see for it, and
-        which of its layers; no layers are those that the generator names itself.
-      head: a function of its options that makes a linen module, trained with the generator, one for all entries
-        of the term. The term is then called with it as a second argument.
-      player: whose loss it is part of.
-      opponent: the discriminator's term that goes with a generator's, with the same options.
-      steered: whether a multiplier in the train state scales its weight, so that quality can steer it.
+    Attributes:
+      network: Name of the network in the registry of feature networks.
+      picture: Picture that the network is applied to.
+      layers: Names of the layers.
     """
 
-    def add(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-        TERMS.register(name)(function)
-        vars(function).update(
-            needs=needs, wants=wants, encodes=encodes, head=head, player=player, opponent=opponent, steered=steered
-        )
-        return function
+    network: str
+    picture: Picture
+    layers: tuple[str, ...]
 
-    return add
+
+class EncoderSpec(NamedTuple):
+    """Activations of the generator's own encoder that a term of the generator reads.
+
+    Attributes:
+      pictures: Pictures that the encoder is applied to.
+      layers: Names of the layers; if empty, those that the generator itself proposes.
+    """
+
+    pictures: tuple[Picture, ...]
+    layers: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Bound:
-    """A term with its options and weight, ready to be called.
+class Term(abc.ABC):
+    """A term of the objective: a frozen dataclass whose fields are its options.
+
+    A new term is a subclass in one file; once registered, a config uses it by name:
+
+        @base.TERMS.register("brightness")
+        @dataclasses.dataclass(frozen=True, kw_only=True)
+        class Brightness(base.Term):
+            goal: float = 0.5
+
+            def __call__(self, context):
+                return jnp.abs(base.mean_per_picture(context.fake) - self.goal)
+
+    The attributes below declare what the term needs; the step computes nothing else. A subclass overrides them with a
+    class attribute, or with a property if the answer depends on its options.
 
     Attributes:
-      label: its key in `Config.losses`.
-      term: its name in the registry.
-      function: Context -> f32[b], or with the head as a second argument.
-      weight: of the config.
-      player: whose loss it is part of.
-      needs: what the step has to compute for it.
-      wants: the features that it looks at.
-      encodes: pictures and layers of the generator's encoder that it looks at.
-      head: the module that is trained with the generator for it.
-      steered: whether a multiplier scales its weight.
-      options: of the config.
+      player: Player whose loss the term is part of.
+      steered: Whether a multiplier in the train state scales the weight, so that rounds can steer quality.
+    """
+
+    player: ClassVar[Player] = "generator"
+    steered: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def __call__(self, context: Context) -> Float[Array, "b"]:
+        """Returns the loss of each picture, f32[b]."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Optional fields of the context that the step has to fill in; "paired" asks for paired data."""
+        return frozenset()
+
+    @property
+    def features(self) -> tuple[FeatureSpec, ...]:
+        """Features in frozen networks; only a generator's term has any."""
+        return ()
+
+    @property
+    def encoder(self) -> EncoderSpec | None:
+        """Activations of the generator's own encoder; only a generator's term has any."""
+        return None
+
+    @property
+    def head(self) -> nn.Module | None:
+        """Module that is trained with the generator, shared by all entries of the term.
+
+        It is initialised on activations f32[1 1 c] by layer of `encoder`.
+        """
+        return None
+
+    @property
+    def opponent(self) -> "Term | None":
+        """The discriminator's term that belongs to this term of the generator."""
+        return None
+
+
+TERMS = registry.Registry("loss")
+"""Subclasses of `Term` by the name that a config uses."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A term with its place in an objective.
+
+    Attributes:
+      label: Key in `Config.losses`; the metrics are `loss/<label>` and `weight/<label>`.
+      name: Name of the term in the registry.
+      term: The term with its options.
+      weight: Number, or knots ((step, weight), ...).
     """
 
     label: str
-    term: str
-    function: Callable[..., jax.Array]
+    name: str
+    term: Term
     weight: config.Weight
-    player: Player
-    needs: frozenset[str]
-    wants: tuple[Want, ...]
-    encodes: tuple[tuple[Picture, ...], tuple[str, ...]] | None
-    head: nn.Module | None
-    steered: bool
-    options: Mapping[str, Any]
-
-    def __call__(self, context: Context) -> jax.Array:
-        """The term's value of each picture, f32[b]."""
-        if self.head is None:
-            return self.function(context)
-        return self.function(context, functools.partial(self.head.apply, {"params": context.heads[self.term]}))
 
 
-Objective = tuple[Bound, ...]
+Objective = tuple[Entry, ...]
 
 
 def build(losses: Mapping[str, config.Loss], *, paired: bool) -> Objective:
-    """The terms of a config that have a weight, the discriminator's beside the generator's.
+    """Returns the entries of a config that have a weight, each followed by its opponent.
 
     Raises:
-      InputError: an absent term or option, a value that does not fit, a term that needs paired data where
-        there is none, or no term for the generator at all.
+      InputError: an unknown term or option, a value that does not fit, a term that needs paired data when the data is
+        unpaired, or no term for the generator at all.
     """
-    bound: list[Bound] = []
-    for label, entry in losses.items():
+    objective: list[Entry] = []
+    for label, loss in losses.items():
         if label in ("generator", "discriminator"):
             raise types.InputError(f"loss label {label!r} is the name of a player's total: choose another")
-        if not entry.on:
-            TERMS.check(_choice(label, entry))
+        choice = config.Choice(name=loss.term or label, options=loss.options)
+        if not loss.on:
+            TERMS.check(choice)
             continue
-        bound.extend(_bind(label, entry, paired=paired))
-    if not any(b.player == "generator" for b in bound):
+        term: Term = TERMS.build(choice)
+        if "paired" in term.needs and not paired:
+            raise types.InputError(
+                f"loss {label!r} compares fakes with their own targets and needs paired data; this data is unpaired"
+            )
+        entry = Entry(label=label, name=choice.name, term=term, weight=loss.weight)
+        objective.append(entry)
+        if term.opponent is not None:
+            objective.append(dataclasses.replace(entry, term=term.opponent))
+    if not any(entry.term.player == "generator" for entry in objective):
         raise types.InputError("losses has no term with a weight for the generator: add one")
-    if any(b.player == "discriminator" for b in bound) and not needs(bound, "logits"):
+    if any(entry.term.player == "discriminator" for entry in objective) and not needs(objective, "logits"):
         raise types.InputError(
-            "losses has a term for the discriminator but none by which the generator hears of it: add `adversarial`"
+            "losses trains the discriminator but has no term that takes its verdict to the generator: add `adversarial`"
         )
-    if needs(bound, "activations") and not needs(bound, "logits"):
+    if needs(objective, "activations") and not needs(objective, "logits"):
         raise types.InputError(
             "losses has discriminator_perceptual but nothing that trains the discriminator: add `adversarial`"
         )
-    return tuple(bound)
+    return tuple(objective)
 
 
-def needs(objective: Sequence[Bound], need: Need) -> bool:
-    """Whether a generator's term needs it."""
-    return any(need in b.needs for b in objective if b.player == "generator")
+def needs(objective: Sequence[Entry], need: Need) -> bool:
+    """Returns True if a term of the generator has this need."""
+    return any(need in entry.term.needs for entry in objective if entry.term.player == "generator")
 
 
-def wants(objective: Sequence[Bound]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """All features that the terms look at: names of layers by network and picture."""
-    found: dict[str, dict[str, set[str]]] = {}
-    for want in (want for entry in objective for want in entry.wants):
-        found.setdefault(want.network, {}).setdefault(want.picture, set()).update(want.layers)
-    return {n: {p: tuple(sorted(layers)) for p, layers in pictures.items()} for n, pictures in found.items()}
+def features(objective: Sequence[Entry]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Returns all features that the terms read: names of layers by network and picture."""
+    layers: dict[str, dict[str, set[str]]] = {}
+    for spec in (spec for entry in objective for spec in entry.term.features):
+        layers.setdefault(spec.network, {}).setdefault(spec.picture, set()).update(spec.layers)
+    return {
+        network: {picture: tuple(sorted(names)) for picture, names in pictures.items()}
+        for network, pictures in layers.items()
+    }
 
 
-def steered(objective: Sequence[Bound]) -> tuple[str, ...]:
-    """The labels of the terms whose weight a multiplier scales."""
-    return tuple(b.label for b in objective if b.steered)
+def steered(objective: Sequence[Entry]) -> tuple[str, ...]:
+    """Returns the labels of the entries whose weight a multiplier scales."""
+    return tuple(entry.label for entry in objective if entry.term.steered)
 
 
 def total(
-    objective: Sequence[Bound],
+    objective: Sequence[Entry],
     context: Context,
     *,
     player: Player,
     step: jax.Array,
     multipliers: Mapping[str, jax.Array],
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """A player's loss over the local batch, and each term's unweighted mean as `loss/<label>`."""
+    """Returns a player's loss over the local batch, and its metrics.
+
+    Args:
+      objective: Entries of both players.
+      context: Pictures, and what else the terms read.
+      player: Player whose terms are summed.
+      step: Training step, for weights that follow a schedule.
+      multipliers: Factors on the weights of steered entries, by label.
+
+    Returns:
+      The weighted sum of the terms' means over the batch; and by name each term's mean without its weight, as
+      `loss/<label>` (`loss/<label>_discriminator` for the discriminator), and the weight of each steered entry, as
+      `weight/<label>`.
+    """
     loss = jnp.zeros((), jnp.float32)
     metrics = {}
     for entry in objective:
-        if entry.player != player:
+        if entry.term.player != player:
             continue
-        mean = jnp.mean(entry(context).astype(jnp.float32))
+        mean = jnp.mean(entry.term(context).astype(jnp.float32))
         weight = schedule(entry.weight, step)
-        if entry.steered:
+        if entry.term.steered:
             weight = weight * multipliers[entry.label]
             metrics[f"weight/{entry.label}"] = weight
         loss = loss + weight * mean
@@ -240,47 +283,13 @@ def total(
 
 
 def schedule(weight: config.Weight, step: jax.Array) -> jax.Array:
-    """The weight at a step: a number, or knots with straight lines between, level outside."""
+    """Returns the weight at a step; it is linear between knots, and constant before the first and after the last."""
     if not isinstance(weight, tuple):
         return jnp.asarray(weight, jnp.float32)
     steps, values = zip(*weight, strict=True)
     return jnp.interp(step.astype(jnp.float32), jnp.asarray(steps, jnp.float32), jnp.asarray(values, jnp.float32))
 
 
-def mean_per_picture(x: jax.Array) -> jax.Array:
-    """The mean over all axes but the first, f32[b]."""
+def mean_per_picture(x: jax.Array) -> Float[Array, "b"]:
+    """Returns the mean over all axes but the first, f32[b]."""
     return jnp.mean(x.astype(jnp.float32), axis=tuple(range(1, x.ndim)))
-
-
-def _choice(label: str, entry: config.Loss) -> config.Choice:
-    return config.Choice(name=entry.term or label, options=entry.options)
-
-
-def _bind(label: str, entry: config.Loss, *, paired: bool) -> list[Bound]:
-    chosen = _choice(label, entry)
-    TERMS.check(chosen)
-    function: Any = TERMS[chosen.name]
-    wanted = function.needs(**chosen.options) if callable(function.needs) else function.needs
-    if "paired" in wanted and not paired:
-        raise types.InputError(
-            f"loss {label!r} compares fakes with their own targets and needs paired data; this data is unpaired"
-        )
-    made = [
-        Bound(
-            label=label,
-            term=chosen.name,
-            function=functools.partial(function, **chosen.options),
-            weight=entry.weight,
-            player=function.player,
-            needs=frozenset(wanted),
-            wants=() if function.wants is None else function.wants(**chosen.options),
-            encodes=None if function.encodes is None else function.encodes(**chosen.options),
-            head=None if function.head is None else function.head(**chosen.options),
-            steered=function.steered,
-            options=chosen.options,
-        )
-    ]
-    if function.opponent is not None:
-        against = functools.partial(function.opponent, **chosen.options)
-        made.append(dataclasses.replace(made[0], function=against, player="discriminator", wants=(), steered=False))
-    return made

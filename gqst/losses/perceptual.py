@@ -1,156 +1,173 @@
 """Terms in the activations of frozen networks, and of the discriminator."""
 
+import dataclasses
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from gqst import metrics
 from gqst.losses import base
 
 _DISTANCES = {"l1": jnp.abs, "l2": jnp.square}
-_HEADS = tuple(f"lin{n}" for n in range(1, 6))
 _ALEXNET = tuple(f"relu{n}" for n in range(1, 6))
+_LPIPS_HEADS = tuple(f"lin{n}" for n in range(1, 6))
 
-Layers = tuple[str, ...]
-Style = Literal["moments", "gram"]
+Form = Literal["moments", "gram"]
 Distance = Literal["l1", "l2"]
 Reference = Literal["source", "target"]
 
 
-def _content_wants(
-    *, network: str = "vgg16", layers: Layers = ("relu3_1",), normalize: bool = False
-) -> tuple[base.Want, ...]:
-    del normalize
-    return tuple(base.Want(network, picture, layers) for picture in ("fake", "source"))
+@base.TERMS.register("content")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Content(base.Term):
+    """Mean absolute difference between deep features of fakes and sources, the part L_cont of the objective.
 
+    It is f32[b], at least 0. The content loss of Gatys et al. 2016, section 2.1, with absolute in place of squared
+    differences.
 
-@base.term("content", wants=_content_wants)
-def content(
-    context: base.Context, *, network: str = "vgg16", layers: Layers = ("relu3_1",), normalize: bool = False
-) -> jax.Array:
-    """Mean absolute difference of deep features of fakes and sources, f32[b]; method.md's L_cont.
-
-    Gatys et al. 2016, section 2.1, with the paper's L1.
-
-    Args:
-      context: with features.
-      network: vgg16, or another feature network.
-      layers: whose differences are averaged.
-      normalize: whether each channel of each picture first gets mean 0 and deviation 1, so that what style
-        changes, contrast and colour over the whole picture, costs nothing (Huang and Belongie 2017).
+    Attributes:
+      network: Frozen network that the features are taken from.
+      layers: Layers over which differences are averaged.
+      normalize: Whether each channel of each picture is first brought to mean 0 and deviation 1 (Huang and Belongie
+        2017), so that changes of contrast and colour over the whole picture, which are style, cost nothing.
     """
-    of = context.features[network]
-    total = jnp.zeros(())
-    for layer in layers:
-        fake, source = (of[picture][layer].astype(jnp.float32) for picture in ("fake", "source"))
-        if normalize:
-            fake, source = _normalized(fake), _normalized(source)
-        total = total + base.mean_per_picture(jnp.abs(fake - source))
-    return total / len(layers)
+
+    network: str = "vgg16"
+    layers: tuple[str, ...] = ("relu3_1",)
+    normalize: bool = False
+
+    @property
+    def features(self) -> tuple[base.FeatureSpec, ...]:
+        """Features of fakes and sources."""
+        return tuple(base.FeatureSpec(self.network, picture, self.layers) for picture in ("fake", "source"))
+
+    def __call__(self, context: base.Context) -> Float[Array, "b"]:
+        """Returns the loss of each picture; reads `features`."""
+        features = context.features[self.network]
+        total = jnp.zeros(())
+        for layer in self.layers:
+            fake, source = (features[picture][layer].astype(jnp.float32) for picture in ("fake", "source"))
+            if self.normalize:
+                fake, source = _normalized(fake), _normalized(source)
+            total = total + base.mean_per_picture(jnp.abs(fake - source))
+        return total / len(self.layers)
 
 
-_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+@base.TERMS.register("style")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Style(base.Term):
+    """Difference between the feature statistics of fakes and targets, the part L_styl of the objective.
 
+    It is f32[b], at least 0.
 
-def _style_wants(
-    *, form: Style = "moments", distance: Distance = "l1", network: str = "vgg16", layers: Layers = _STYLE_LAYERS
-) -> tuple[base.Want, ...]:
-    del form, distance
-    return tuple(base.Want(network, picture, layers) for picture in ("fake", "target"))
-
-
-@base.term("style", wants=_style_wants)
-def style(
-    context: base.Context,
-    *,
-    form: Style = "moments",
-    distance: Distance = "l1",
-    network: str = "vgg16",
-    layers: Layers = _STYLE_LAYERS,
-) -> jax.Array:
-    """The difference of the feature statistics of fakes and targets, f32[b]; method.md's L_styl.
-
-    Args:
-      context: with features.
-      form: `moments`, per-channel mean and deviation (Huang and Belongie 2017, equation 13), or `gram`
-        matrices over positions (Gatys et al. 2016, section 2.2), each divided by the positions.
-      distance: `l1`, the mean absolute difference, which pulls towards the median of the targets, or `l2`,
-        the mean squared one, which pulls towards their mean.
-      network: vgg16, or another feature network.
-      layers: whose differences are averaged.
+    Attributes:
+      form: `moments`, mean and deviation of each channel (Huang and Belongie 2017, equation 13), or `gram`, Gram
+        matrices over positions, divided by the number of positions (Gatys et al. 2016, section 2.2).
+      distance: `l1`, the mean absolute difference, which pulls towards the median of the targets, or `l2`, the mean
+        squared difference, which pulls towards their mean.
+      network: Frozen network that the features are taken from.
+      layers: Layers over which differences are averaged.
     """
-    of = context.features[network]
-    total = jnp.zeros(())
-    for layer in layers:
-        fake, target = (_statistics(of[picture][layer], form) for picture in ("fake", "target"))
-        total = total + sum(
-            base.mean_per_picture(_DISTANCES[distance](a - b)) for a, b in zip(fake, target, strict=True)
-        )
-    return total / len(layers)
+
+    form: Form = "moments"
+    distance: Distance = "l1"
+    network: str = "vgg16"
+    layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+
+    @property
+    def features(self) -> tuple[base.FeatureSpec, ...]:
+        """Features of fakes and targets."""
+        return tuple(base.FeatureSpec(self.network, picture, self.layers) for picture in ("fake", "target"))
+
+    def __call__(self, context: base.Context) -> Float[Array, "b"]:
+        """Returns the loss of each picture; reads `features`."""
+        features, distance = context.features[self.network], _DISTANCES[self.distance]
+        total = jnp.zeros(())
+        for layer in self.layers:
+            fake, target = (self._statistics(features[picture][layer]) for picture in ("fake", "target"))
+            total = total + sum(base.mean_per_picture(distance(a - b)) for a, b in zip(fake, target, strict=True))
+        return total / len(self.layers)
+
+    def _statistics(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        return _moments(x) if self.form == "moments" else (_gram(x),)
 
 
-def _discriminator_needs(*, paired: bool = False) -> tuple[base.Need, ...]:
-    return ("activations", "paired") if paired else ("activations",)
+@base.TERMS.register("discriminator_perceptual")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiscriminatorPerceptual(base.Term):
+    """Mean absolute difference between D's inner activations on fakes and on targets, a part of L_gan of the objective.
 
+    It is f32[b], at least 0.
 
-@base.term("discriminator_perceptual", needs=_discriminator_needs)
-def discriminator_perceptual(context: base.Context, *, paired: bool = False) -> jax.Array:
-    """Mean absolute difference of D's inner activations on fakes and on targets, f32[b]; method.md's L_gan.
-
-    Args:
-      context: with activations.
-      paired: compare position by position, as pix2pixHD's feature matching (Wang et al. 2018, equation 3);
-        otherwise per-channel mean and deviation, which need no pairs.
+    Attributes:
+      paired: Whether activations are compared position by position, as in pix2pixHD's feature matching (Wang et al.
+        2018, equation 3), for which the data must be paired; otherwise mean and deviation of each channel are.
     """
-    assert context.activations is not None
-    losses: list[jax.Array] = []
-    for of_fake, of_real in zip(context.activations.fake, context.activations.real, strict=True):
-        for fake, real in zip(of_fake, of_real, strict=True):
-            real = jax.lax.stop_gradient(real)
-            pairs = ((fake, real),) if paired else zip(_moments(fake), _moments(real), strict=True)
-            losses.extend(base.mean_per_picture(jnp.abs(a - b)) for a, b in pairs)
-    return jnp.mean(jnp.stack(losses), axis=0)
+
+    paired: bool = False
+
+    @property
+    def needs(self) -> frozenset[base.Need]:
+        """The discriminator's activations, and pairs if it compares positions."""
+        return frozenset({"activations", "paired"}) if self.paired else frozenset({"activations"})
+
+    def __call__(self, context: base.Context) -> Float[Array, "b"]:
+        """Returns the loss of each picture; reads `activations`."""
+        assert context.activations is not None
+        losses: list[jax.Array] = []
+        for fakes, reals in zip(context.activations.fake, context.activations.real, strict=True):
+            for fake, real in zip(fakes, reals, strict=True):
+                real = jax.lax.stop_gradient(real)
+                pairs = ((fake, real),) if self.paired else zip(_moments(fake), _moments(real), strict=True)
+                losses.extend(base.mean_per_picture(jnp.abs(a - b)) for a, b in pairs)
+        return jnp.mean(jnp.stack(losses), axis=0)
 
 
-def _lpips_needs(*, reference: Reference = "source") -> tuple[base.Need, ...]:
-    return ("paired",) if reference == "target" else ()
-
-
-def _lpips_wants(*, reference: Reference = "source") -> tuple[base.Want, ...]:
-    return tuple(base.Want("alexnet", picture, _ALEXNET) for picture in ("fake", reference))
-
-
-@base.term("lpips", needs=_lpips_needs, wants=_lpips_wants)
-def lpips(context: base.Context, *, reference: Reference = "source") -> jax.Array:
-    """LPIPS v0.1 (AlexNet) of fakes, f32[b] (Zhang et al. 2018).
+@base.TERMS.register("lpips")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LPIPS(base.Term):
+    """LPIPS v0.1 (AlexNet) between fakes and a reference, f32[b], at least 0 (Zhang et al. 2018, equation 1).
 
     A run that optimises it should be judged by another metric.
 
-    Args:
-      context: with features.
-      reference: `source`, or `target` with paired data.
+    Attributes:
+      reference: `source`, or `target`, for which the data must be paired.
     """
-    of = context.features["alexnet"]
-    fake, other = ([of[picture][layer] for layer in _ALEXNET] for picture in ("fake", reference))
-    return metrics.lpips(fake, other, [context.frozen["alexnet"][head] for head in _HEADS])
 
+    reference: Reference = "source"
 
-def _statistics(x: jax.Array, form: Style) -> tuple[jax.Array, ...]:
-    return _moments(x) if form == "moments" else (_gram(x),)
+    @property
+    def needs(self) -> frozenset[base.Need]:
+        """Pairs if the reference is the target."""
+        return frozenset({"paired"}) if self.reference == "target" else frozenset()
+
+    @property
+    def features(self) -> tuple[base.FeatureSpec, ...]:
+        """Features of fakes and of their references."""
+        return tuple(base.FeatureSpec("alexnet", picture, _ALEXNET) for picture in ("fake", self.reference))
+
+    def __call__(self, context: base.Context) -> Float[Array, "b"]:
+        """Returns the loss of each picture; reads `features` and `frozen`."""
+        features, params = context.features["alexnet"], context.frozen["alexnet"]
+        fake, reference = ([features[picture][layer] for layer in _ALEXNET] for picture in ("fake", self.reference))
+        return metrics.lpips(fake, reference, [params[head] for head in _LPIPS_HEADS])
 
 
 def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and deviation of each channel over positions, f32[b c] each; the gradient is finite on flat ones."""
+    """Returns mean and deviation of each channel over positions, f32[b c] each; the gradient is finite if x is flat."""
     x = x.astype(jnp.float32)
     return jnp.mean(x, axis=(1, 2)), jnp.sqrt(jnp.var(x, axis=(1, 2)) + 1e-6)
 
 
 def _gram(x: jax.Array) -> jax.Array:
+    """Returns the products of channels averaged over positions, f32[b c c]."""
     x = x.astype(jnp.float32)
     return jnp.einsum("bhwi,bhwj->bij", x, x) / (x.shape[1] * x.shape[2])
 
 
 def _normalized(x: jax.Array) -> jax.Array:
+    """Returns x with mean 0 and deviation 1 in each channel."""
     mean, deviation = _moments(x)
     return (x - mean[:, None, None]) / deviation[:, None, None]

@@ -1,8 +1,10 @@
-"""Quality as a differentiable loss: dm-pix's SSIM and PSNR inside the step."""
+"""Quality as a differentiable loss: SSIM and PSNR from dm-pix inside the training step."""
 
+import dataclasses
 from typing import Literal
 
 import jax
+from jaxtyping import Array, Float
 
 from gqst import metrics, types
 from gqst.losses import base
@@ -10,47 +12,58 @@ from gqst.losses import base
 Measure = Literal["ssim", "psnr", "contrast_structure"]
 Pair = Literal["fake_target", "cycled_source", "identity_target", "fake_source"]
 
-_NEEDS: dict[str, tuple[base.Need, ...]] = {
-    "fake_target": ("paired",),
-    "cycled_source": ("cycled",),
-    "identity_target": ("identity",),
-    "fake_source": (),
+_NEEDS: dict[Pair, frozenset[base.Need]] = {
+    "fake_target": frozenset({"paired"}),
+    "cycled_source": frozenset({"cycled"}),
+    "identity_target": frozenset({"identity"}),
+    "fake_source": frozenset(),
 }
 
 
-def _needs(*, metric: Measure, pair: Pair, floor: float | None = None) -> tuple[base.Need, ...]:
-    if pair == "fake_source" and metric != "contrast_structure":
-        raise types.InputError(
-            f"a quality loss of {metric} on fake_source would punish every change of colour, which is "
-            "what style is: use contrast_structure there"
-        )
-    if floor is not None and metric == "psnr":
-        raise types.InputError("a quality loss of psnr takes no floor: it is a log-MSE, use its weight")
-    return _NEEDS[pair]
+@base.TERMS.register("quality")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quality(base.Term):
+    """Shortfall in quality of one picture of a pair against the other, the part L_qual of the objective.
 
+    It is f32[b]: 1 - metric, in [0, 2]; with a floor, max(floor - metric, 0). For psnr it is the natural logarithm of
+    the mean squared error, in [-11.5, 0], clamped at 50 dB.
 
-@base.term("quality", needs=_needs, steered=True)
-def quality(context: base.Context, *, metric: Measure, pair: Pair, floor: float | None = None) -> jax.Array:
-    """How far a pair of pictures falls short in quality, f32[b]; method.md's L_qual.
+    Attributes:
+      metric: `ssim`, `psnr` or `contrast_structure`.
+      pair: Picture and its reference: `fake_target` (paired data only), `cycled_source`, `identity_target` or
+        `fake_source` (contrast_structure only).
+      floor: Value of the metric above which the loss is 0; None for no floor. psnr takes none.
 
-    Args:
-      context: with what the pair needs.
-      metric: `ssim` and `contrast_structure` lose 1 minus the metric; `psnr` is the logarithm of the mean
-        squared error, clamped at 50 dB.
-      pair: `fake_target` (paired data), `cycled_source`, `identity_target`, or `fake_source` (only for
-        contrast_structure).
-      floor: the metric's value above which nothing is lost: max(floor - metric, 0). None loses
-        1 - metric everywhere.
+    Raises:
+      InputError: a metric other than contrast_structure on fake_source, or a floor for psnr.
     """
-    pairs = {
-        "fake_target": (context.fake, context.target),
-        "cycled_source": (context.cycled, context.source),
-        "identity_target": (context.identity, context.target),
-        "fake_source": (context.fake, context.source),
-    }
-    picture, reference = pairs[pair]
-    assert picture is not None
-    if metric == "psnr":
-        return metrics.log_mse(picture, reference)
-    value = metrics.METRICS[metric](picture, reference)
-    return 1.0 - value if floor is None else jax.nn.relu(floor - value)
+
+    metric: Measure
+    pair: Pair
+    floor: float | None = None
+
+    steered = True
+
+    def __post_init__(self) -> None:
+        """Checks that the options go together."""
+        if self.pair == "fake_source" and self.metric != "contrast_structure":
+            raise types.InputError(
+                f"a quality loss of {self.metric} on fake_source would punish every change of colour, which is "
+                "what style is: use contrast_structure there"
+            )
+        if self.floor is not None and self.metric == "psnr":
+            raise types.InputError("a quality loss of psnr takes no floor: it is a log-MSE, use its weight")
+
+    @property
+    def needs(self) -> frozenset[base.Need]:
+        """Paired data, G'(G(source)) or G(target), if the pair has it."""
+        return _NEEDS[self.pair]
+
+    def __call__(self, context: base.Context) -> Float[Array, "b"]:
+        """Returns the loss of each picture; reads the two pictures of the pair."""
+        output, reference = (getattr(context, name) for name in self.pair.split("_"))
+        assert output is not None
+        if self.metric == "psnr":
+            return metrics.log_mse(output, reference)
+        value = metrics.METRICS[self.metric](output, reference)
+        return 1.0 - value if self.floor is None else jax.nn.relu(self.floor - value)

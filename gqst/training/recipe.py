@@ -143,7 +143,7 @@ class Recipe:
     @functools.cached_property
     def feature_layers(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Layers by feature network and picture that the terms and the discriminator look at."""
-        layers = losses.wants(self.objective)
+        layers = losses.features(self.objective)
         if self.judged is not None:
             network, judged = self.judged
             pictures = layers.setdefault(network, {})
@@ -164,7 +164,7 @@ class Recipe:
     @functools.cached_property
     def encoded(self) -> dict[str, tuple[str, ...]]:
         """Layers of the generator's encoder that terms look at, by picture."""
-        asked = [entry.encodes for entry in self.objective if entry.encodes is not None]
+        asked = [entry.term.encoder for entry in self.objective if entry.term.encoder is not None]
         if not asked:
             return {}
         name = self.config.generator.name
@@ -185,8 +185,9 @@ class Recipe:
         """Modules that are trained with the generator, by the name of their term."""
         heads: dict[str, nn.Module] = {}
         for entry in self.objective:
-            if entry.head is not None and heads.setdefault(entry.term, entry.head) != entry.head:
-                raise types.InputError(f"loss {entry.label!r}: all losses of the term {entry.term!r} share one width")
+            head = entry.term.head
+            if head is not None and heads.setdefault(entry.name, head) != head:
+                raise types.InputError(f"loss {entry.label!r}: all losses of the term {entry.name!r} share one width")
         return heads
 
     # What is built from it.

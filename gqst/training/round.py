@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gqst import metrics
+from gqst import losses, metrics
 from gqst.evaluation import networks
 from gqst.metrics import sets
 from gqst.models import translate
@@ -155,10 +155,9 @@ def _asked(recipe: Recipe) -> list[tuple[str, float]]:
     asked = [(target.metric, target.value) for target in recipe.targets]
     aimed = {label for target in recipe.targets for label in target.labels}
     for entry in recipe.objective:
-        floor = entry.options.get("floor")
-        free = entry.steered and entry.label not in aimed
-        if free and floor is not None and entry.options.get("pair") == "fake_source":
-            asked.append(("contrast_structure", float(floor)))
+        term, free = entry.term, entry.label not in aimed
+        if free and isinstance(term, losses.Quality) and term.floor is not None and term.pair == "fake_source":
+            asked.append((term.metric, term.floor))
     return asked
 
 

@@ -1,5 +1,6 @@
 """A description of what a config comes to, before anything is trained."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -70,7 +71,7 @@ def _logit_shapes(recipe: Recipe, state: TrainState) -> list[Any]:
 def _losses(objective: losses.Objective) -> list[str]:
     lines = []
     for entry in objective:
-        options = ", ".join(f"{key}={value}" for key, value in entry.options.items())
-        line = f"{entry.label} ({entry.player}): weight {entry.weight}"
+        options = ", ".join(f"{key}={value}" for key, value in dataclasses.asdict(entry.term).items())
+        line = f"{entry.label} ({entry.term.player}): weight {entry.weight}"
         lines.append(line + (f"; {options}" if options else ""))
     return lines

@@ -31,7 +31,7 @@ def _terms(label: str = "adversarial", **options):
     losses = {label: config.loss(1.0, **options), "total_variation": config.loss(1.0)}
     if label != "adversarial":
         losses["adversarial"] = config.loss(1.0)
-    return {b.player: b.function for b in base.build(losses, paired=False) if b.label == label}
+    return {e.term.player: e.term for e in base.build(losses, paired=False) if e.label == label}
 
 
 def _mean(function, *scales):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gqst import config, types
+from gqst import config, overrides, types
 from gqst.losses import base
 from gqst.training.recipe import directions
 
@@ -64,7 +64,7 @@ def test_multipliers_scale_steered_terms(context):
 
 def test_players_are_apart(context):
     objective = _build(adversarial=config.loss(2.0, form="lsgan"), total_variation=config.loss(1.0))
-    assert [(b.label, b.player) for b in objective] == [
+    assert [(e.label, e.term.player) for e in objective] == [
         ("adversarial", "generator"),
         ("adversarial", "discriminator"),
         ("total_variation", "generator"),
@@ -95,7 +95,7 @@ def test_what_is_off_is_not_built():
         adversarial=config.loss(0),
         total_variation=config.loss(1.0),
     )
-    assert [b.label for b in objective] == ["total_variation"]
+    assert [e.label for e in objective] == ["total_variation"]
     assert not any(base.needs(objective, need) for need in ("cycled", "identity", "logits"))
     assert directions(objective) == ("forward",)
     assert directions(_build(cycle=config.loss(0.1))) == ("forward", "backward")
@@ -149,6 +149,14 @@ def test_narrow_values_are_averaged_wide(context):
     ones = jnp.ones((1, 300, 1), jnp.bfloat16)
     assert base.mean_per_picture(ones).dtype == jnp.float32
     assert base.mean_per_picture(ones)[0] == 1.0
+
+
+def test_an_objective_from_json_is_the_same():
+    """JSON turns tuples into lists; terms are compared and hashed, as where they share a head."""
+    cfg = overrides.override(overrides.load("photo2painting"), ["losses.patch_nce.layers=('down1', 'down2')"])
+    again = overrides.from_json(overrides.to_json(cfg), origin="config.json")
+    objective, restored = (base.build(c.losses, paired=False) for c in (cfg, again))
+    assert restored == objective and hash(restored) == hash(objective)
 
 
 @pytest.mark.parametrize("label", ["generator", "discriminator"])

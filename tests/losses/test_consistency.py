@@ -16,8 +16,8 @@ def context() -> base.Context:
 
 
 def _term(name: str):
-    (bound,) = base.build({name: config.loss(1.0)}, paired=True)
-    return bound.function
+    (entry,) = base.build({name: config.loss(1.0)}, paired=True)
+    return entry.term
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from gqst import config
-from gqst.losses import base, contrastive
+from gqst.losses import base
 
 
-def _term(**options) -> base.Bound:
-    (bound,) = base.build({"patch_nce": config.loss(1.0, **options)}, paired=False)
-    return bound
+def _term(**options) -> base.Term:
+    (entry,) = base.build({"patch_nce": config.loss(1.0, **options)}, paired=False)
+    return entry.term
 
 
 def _context(encoded, heads=None) -> base.Context:
@@ -35,10 +35,10 @@ def _project(params, layer, x):
 
 def test_all_patches_by_hand(encoded):
     """With as many patches as positions their order does not count."""
-    bound = _term(patches=16, temperature=0.5, width=5)
+    term = _term(patches=16, temperature=0.5, width=5)
     samples = {layer: x[:1, :1, 0] for layer, x in encoded["fake"].items()}
-    params = jax.device_get(bound.head.init(jax.random.key(1), samples)["params"])
-    found = bound(_context(encoded, {"patch_nce": params}))
+    params = jax.device_get(term.head.init(jax.random.key(1), samples)["params"])
+    found = term(_context(encoded, {"patch_nce": params}))
     assert found.shape == (2,) and found.dtype == np.float32
     for picture in range(2):
         losses = []
@@ -56,15 +56,15 @@ def test_all_patches_by_hand(encoded):
 
 def test_alike_patches_cost_the_logarithm_of_their_number(encoded):
     flat = {p: {"down1": np.ones((2, 4, 4, 6), np.float32)} for p in ("fake", "source")}
-    bound = _term(patches=10)
-    params = bound.head.init(jax.random.key(1), {"down1": np.ones((1, 1, 6), np.float32)})["params"]
-    np.testing.assert_allclose(bound(_context(flat, {"patch_nce": params})), np.log(10), rtol=1e-5)
+    term = _term(patches=10)
+    params = term.head.init(jax.random.key(1), {"down1": np.ones((1, 1, 6), np.float32)})["params"]
+    np.testing.assert_allclose(term(_context(flat, {"patch_nce": params})), np.log(10), rtol=1e-5)
 
 
 def test_the_gradient_goes_through_the_translation_only(encoded):
-    bound = _term(patches=8)
-    params = bound.head.init(jax.random.key(1), {k: x[:1, :1, 0] for k, x in encoded["fake"].items()})["params"]
-    gradient = jax.grad(lambda e: bound(_context(e, {"patch_nce": params})).sum())(encoded)
+    term = _term(patches=8)
+    params = term.head.init(jax.random.key(1), {k: x[:1, :1, 0] for k, x in encoded["fake"].items()})["params"]
+    gradient = jax.grad(lambda e: term(_context(e, {"patch_nce": params})).sum())(encoded)
     assert all(np.any(x != 0) for x in jax.tree.leaves(gradient["fake"]))
     assert all(np.all(x == 0) for x in jax.tree.leaves(gradient["source"]))
 
@@ -73,12 +73,13 @@ def test_the_same_positions_of_both_pictures():
     """Each position is its own colour: equal pictures are told apart exactly, wherever patches are taken."""
     x = np.eye(16, dtype=np.float32).reshape(1, 4, 4, 16).repeat(2, 0)
     same = {p: {"down1": x} for p in ("fake", "source")}
-    context = _context(same)
-    found = contrastive.patch_nce(context, lambda samples: dict(samples), patches=5, temperature=0.01)
+    layer = {"kernel": np.eye(16, dtype=np.float32), "bias": np.zeros(16, np.float32)}
+    context = _context(same, {"patch_nce": {"down1_hidden": layer, "down1_out": layer}})
+    found = _term(patches=5, temperature=0.01, width=16)(context)
     np.testing.assert_allclose(found, 0.0, atol=1e-6)
 
 
 def test_pairs():
-    assert _term().encodes == (("fake", "source"), ())
-    assert _term(pair="identity_target", layers=("down1",)).encodes == (("identity", "target"), ("down1",))
+    assert _term().encoder == (("fake", "source"), ())
+    assert _term(pair="identity_target", layers=["down1"]).encoder == (("identity", "target"), ("down1",))
     assert _term(pair="identity_target").needs == {"identity"} and not _term().needs

@@ -3,6 +3,7 @@
 The terms come from the registry, each with all of its options that are a choice, so that a new one is covered.
 """
 
+import dataclasses
 import functools
 import itertools
 import typing
@@ -37,7 +38,7 @@ def _variants(name: str) -> list[dict[str, typing.Any]]:
     return [dict(options) for options in itertools.product(*tried)]
 
 
-def _bound() -> dict[str, list[base.Bound]]:
+def _entries() -> dict[str, list[base.Entry]]:
     found = {"generator": [], "discriminator": []}
     helpers = {"adversarial": config.loss(1.0), "total_variation": config.loss(1.0)}
     for name in base.TERMS:
@@ -49,15 +50,15 @@ def _bound() -> dict[str, list[base.Bound]]:
                 continue  # a combination that the term itself refuses
             for entry in objective:
                 if entry.label == "tested":
-                    found[entry.player].append(entry)
+                    found[entry.term.player].append(entry)
     return found
 
 
-BOUND = _bound()
+ENTRIES = _entries()
 
 
-def _name(entry: base.Bound) -> str:
-    return "-".join([entry.function.func.__name__, *map(str, entry.options.values())])
+def _name(entry: base.Entry) -> str:
+    return "-".join([type(entry.term).__name__, *map(str, dataclasses.asdict(entry.term).values())])
 
 
 def _cases() -> tuple[np.ndarray, np.ndarray]:
@@ -102,15 +103,15 @@ def frozen():
     return {name: features.load(name) for name in ("vgg16", "alexnet")}
 
 
-def _see(entry: base.Bound, frozen, one, other):
-    """The features that a term wants of the fakes `one` and of `other`."""
+def _see(term: base.Term, frozen, one, other):
+    """The features that a term reads of the fakes `one` and of `other`."""
     found: dict = {}
-    for want in entry.wants:
-        network = features.FEATURES[want.network]()
+    for spec in term.features:
+        network = features.FEATURES[spec.network]()
         seen = network.apply(
-            {"params": frozen[want.network]}, one if want.picture == "fake" else other, layers=want.layers
+            {"params": frozen[spec.network]}, one if spec.picture == "fake" else other, layers=spec.layers
         )
-        found.setdefault(want.network, {})[want.picture] = seen
+        found.setdefault(spec.network, {})[spec.picture] = seen
     return found
 
 
@@ -131,23 +132,22 @@ def through_networks(disc):
 
 
 def test_all_terms_are_here():
-    names = {entry.function.func for entries in BOUND.values() for entry in entries}
-    registered = {base.TERMS[name] for name in base.TERMS}
-    assert registered <= names
-    assert {t.opponent for t in registered if t.opponent} <= names
+    tested = {type(entry.term) for entries in ENTRIES.values() for entry in entries}
+    assert {base.TERMS[name] for name in base.TERMS} <= tested
+    assert {type(entry.term.opponent) for entry in ENTRIES["generator"] if entry.term.opponent} <= tested
 
 
-@pytest.mark.parametrize("entry", BOUND["generator"], ids=_name)
+@pytest.mark.parametrize("entry", ENTRIES["generator"], ids=_name)
 def test_generator_terms(entry, disc, frozen, through_networks):
     judge, variables = disc
-    heads = {entry.label: {}}
-    if entry.head is not None:
-        heads = {entry.term: entry.head.init(jax.random.key(0), {"layer": jnp.ones((1, 1, 3))})["params"]}
+    heads = {}
+    if entry.term.head is not None:
+        heads = {entry.name: entry.term.head.init(jax.random.key(0), {"layer": jnp.ones((1, 1, 3))})["params"]}
 
     def loss(one, other):
         logits = base.Logits(fake=judge(variables, one).logits)
         inner = base.Activations(fake=judge(variables, one).activations, real=judge(variables, other).activations)
-        seen = _see(entry, frozen, one, other)
+        seen = _see(entry.term, frozen, one, other)
         encoded = {
             p: {"layer": 2.0 * x[:, ::2, ::2]}
             for p, x in {"fake": one, "identity": one, "source": other, "target": other}.items()
@@ -155,7 +155,7 @@ def test_generator_terms(entry, disc, frozen, through_networks):
         context = _context(
             one, other, logits, activations=inner, features=seen, frozen=frozen, encoded=encoded, heads=heads
         )
-        values = entry(context)
+        values = entry.term(context)
         assert values.shape == (len(one),) and values.dtype == jnp.float32
         return jnp.sum(values), values
 
@@ -173,7 +173,7 @@ def test_generator_terms(entry, disc, frozen, through_networks):
 
 def test_discriminator_terms(disc):
     judge, variables = disc
-    entries = BOUND["discriminator"]
+    entries = ENTRIES["discriminator"]
 
     one, other = _cases()
 
@@ -181,8 +181,8 @@ def test_discriminator_terms(disc):
         def score(pictures):
             return judge({**variables, "params": params}, pictures).logits
 
-        logits = base.Logits(fake=score(one), real=score(other)) if entry.needs else None
-        return jnp.sum(entry(_context(one, other, logits, score)))
+        logits = base.Logits(fake=score(one), real=score(other)) if entry.term.needs else None
+        return jnp.sum(entry.term(_context(one, other, logits, score)))
 
     @functools.partial(jax.jit, compiler_options=LEVEL_0)
     def gradients(params):

@@ -8,10 +8,10 @@ from gqst import config, types
 from gqst.losses import base
 
 
-def _term(name: str, **options) -> base.Bound:
+def _term(name: str, **options) -> base.Term:
     helper = config.loss(1.0, form="hinge")
     found = base.build({"tested": config.loss(1.0, term=name, **options), "adversarial": helper}, paired=True)
-    return next(b for b in found if b.label == "tested")
+    return next(e.term for e in found if e.label == "tested")
 
 
 @pytest.fixture
@@ -31,21 +31,18 @@ def _features(rng, *pictures, shape=(2, 3, 4, 5)):
     return {p: {layer: rng.normal(size=shape).astype(np.float32) for layer in ("a", "b")} for p in pictures}
 
 
-def _value(bound, context):
-    found = bound.function(context)
+def _value(term, context):
+    found = term(context)
     assert found.shape == (2,) and found.dtype == np.float32
     return found
 
 
 def test_content(rng):
     seen = _features(rng, "fake", "source")
-    bound = _term("content", layers=("a", "b"))
-    assert {(w.network, w.picture, w.layers) for w in bound.wants} == {
-        ("vgg16", "fake", ("a", "b")),
-        ("vgg16", "source", ("a", "b")),
-    }
+    term = _term("content", layers=("a", "b"))
+    assert term.features == (("vgg16", "fake", ("a", "b")), ("vgg16", "source", ("a", "b")))
     expected = np.mean([np.abs(seen["fake"][x] - seen["source"][x]).mean((1, 2, 3)) for x in "ab"], axis=0)
-    np.testing.assert_allclose(_value(bound, _context(features={"vgg16": seen})), expected, rtol=1e-5)
+    np.testing.assert_allclose(_value(term, _context(features={"vgg16": seen})), expected, rtol=1e-5)
 
 
 def test_normalised_content_is_blind_to_each_channels_scale_and_shift(rng):
@@ -68,13 +65,13 @@ def test_normalised_content_is_blind_to_each_channels_scale_and_shift(rng):
 @pytest.mark.parametrize(("distance", "of"), [("l1", np.abs), ("l2", np.square)])
 def test_style_by_moments(rng, distance, of):
     seen = _features(rng, "fake", "target")
-    bound = _term("style", layers=("a", "b"), distance=distance)
+    term = _term("style", layers=("a", "b"), distance=distance)
     expected = 0.0
     for layer in "ab":
         fake, target = seen["fake"][layer], seen["target"][layer]
         expected += of(fake.mean((1, 2)) - target.mean((1, 2))).mean(1) / 2
         expected += of(fake.std((1, 2)) - target.std((1, 2))).mean(1) / 2
-    np.testing.assert_allclose(_value(bound, _context(features={"vgg16": seen})), expected, rtol=1e-4)
+    np.testing.assert_allclose(_value(term, _context(features={"vgg16": seen})), expected, rtol=1e-4)
 
 
 def test_style_by_gram_matrices(rng):
@@ -119,7 +116,7 @@ def test_what_they_need():
             base.build({name: config.loss(1.0, **options), "adversarial": config.loss(1.0)}, paired=False)
 
 
-def test_all_wants_together():
+def test_all_features_together():
     objective = base.build(
         {
             "content": config.loss(1.0, layers=("relu3_1",)),
@@ -129,7 +126,7 @@ def test_all_wants_together():
         },
         paired=False,
     )
-    assert base.wants(objective) == {
+    assert base.features(objective) == {
         "vgg16": {"fake": ("relu1_1", "relu3_1"), "source": ("relu3_1",), "target": ("relu1_1", "relu3_1")},
         "alexnet": dict.fromkeys(("fake", "source"), tuple(f"relu{n}" for n in range(1, 6))),
     }

@@ -30,8 +30,8 @@ def context() -> base.Context:
 
 
 def _loss(context, **options):
-    (bound,) = base.build({"q": config.loss(1.0, term="quality", **options)}, paired=True)
-    return np.asarray(jax.jit(bound.function, compiler_options=LEVEL_0)(context))
+    (entry,) = base.build({"q": config.loss(1.0, term="quality", **options)}, paired=True)
+    return np.asarray(jax.jit(entry.term, compiler_options=LEVEL_0)(context))
 
 
 @pytest.mark.parametrize("pair", PAIRS)
