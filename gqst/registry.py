@@ -25,14 +25,22 @@ class Registry:
         """Makes an empty registry; `family` names it in error messages, as in "generator"."""
         self.family = family
         self._members: dict[str, Callable[..., Any]] = {}
+        self._declarations: dict[str, dict[str, Any]] = {}
 
-    def register(self, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Decorator that adds a member; ValueError if the name is taken by another."""
+    def register(self, name: str, **declared: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorator that adds a member; ValueError if the name is taken by another.
+
+        Args:
+          name: Name of the member in configs.
+          declared: Facts about the member that `declared` returns without calling it. A fact is a value, or a
+            function from the member's options, defaults included, to one.
+        """
 
         def add(member: Callable[..., Any]) -> Callable[..., Any]:
             if name in self._members:
                 raise ValueError(f"{self.family} {name!r} is registered twice")
             self._members[name] = member
+            self._declarations[name] = declared
             return member
 
         return add
@@ -60,6 +68,14 @@ class Registry:
             for key, parameter in parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in hidden
         }
+
+    def declared(self, choice: config.Choice, fact: str, default: Any = None) -> Any:
+        """Returns what the chosen member declares of a fact with these options; `default` if it declares nothing."""
+        value = self._declarations[choice.name].get(fact, default)
+        if not callable(value):
+            return value
+        defaults = {key: parameter.default for key, parameter in self.options(choice.name).items()}
+        return value({**defaults, **choice.options})
 
     def check(self, choice: config.Choice, *, given: Iterable[str] = ()) -> dict[str, Any]:
         """Returns the options of a choice, converted to the types that the member declares.

@@ -1,1 +1,1 @@
-"""Data: pictures from many sources, as batches. Never imports JAX."""
+"""Pictures from many sources, as batches of NumPy arrays. Never imports JAX."""

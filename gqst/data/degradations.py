@@ -15,13 +15,13 @@ Range = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Degradation:
-    """Blur, down-scaling, noise and JPEG, in this order, each of a strength drawn anew for every picture.
+    """Blur, down-scaling, noise and JPEG in this order, with strengths drawn anew for every picture.
 
     Attributes:
-      blur: lowest and highest deviation of a Gaussian, in pixels.
-      downscale: lowest and highest factor by which the picture is made smaller and large again.
-      noise: lowest and highest deviation of Gaussian noise, of values in [0, 1].
-      jpeg: lowest and highest quality, 1 to 95; None compresses nothing.
+      blur: Lowest and highest standard deviation of a Gaussian, in pixels.
+      downscale: Lowest and highest factor by which the picture is shrunk and enlarged again.
+      noise: Lowest and highest standard deviation of Gaussian noise, on values in [0, 1].
+      jpeg: Lowest and highest quality, 1 to 95; None skips compression.
     """
 
     blur: Range = (0.0, 1.5)
@@ -30,17 +30,17 @@ class Degradation:
     jpeg: tuple[int, int] | None = (30, 90)
 
     def __post_init__(self) -> None:
-        """InputError if a range is upside down or out of bounds."""
+        """Raises InputError if a range is reversed or out of bounds."""
         bounds = {"blur": (0.0, 100.0), "downscale": (1.0, 100.0), "noise": (0.0, 1.0), "jpeg": (1, 95)}
         for name, (least, most) in bounds.items():
-            given = getattr(self, name)
-            if given is not None and not least <= given[0] <= given[1] <= most:
+            value = getattr(self, name)
+            if value is not None and not least <= value[0] <= value[1] <= most:
                 raise types.InputError(
-                    f"data option {name!r} is {given}: give the lowest and the highest of {least} to {most}"
+                    f"data option {name!r} is {value}: give the lowest and the highest of {least} to {most}"
                 )
 
     def __call__(self, picture: Float[np.ndarray, "h w 3"], rng: np.random.Generator) -> Float[np.ndarray, "h w 3"]:
-        """The picture damaged, in [0, 1]; always takes the same number of values from `rng` for one size."""
+        """Returns the damaged picture in [0, 1]; the number of values drawn from `rng` depends on its size alone."""
         blur, downscale, noise, quality = rng.random(4)
         grain = rng.standard_normal(picture.shape, np.float32)
         height, width = picture.shape[:2]

@@ -1,4 +1,4 @@
-"""Decoded pictures by index, ready to be cropped: a cache, and substitutes for unreadable ones."""
+"""Pictures by index, decoded and ready to be cropped, with a cache and substitutes for unreadable ones."""
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
@@ -12,37 +12,37 @@ from gqst.data.sources import base
 from gqst.pictures import decode
 
 Prepared = tuple[UInt8[np.ndarray, "h w 3"], ...]
-"""One picture, or the two of a pair at the same size, as `transforms.prepare` makes them."""
+"""One picture, or the two of a pair at the same size, as returned by `transforms.prepare`."""
 
 
 class Cache:
-    """Prepared pictures by key, kept until a budget is used up; threads may share it.
+    """Prepared pictures by key, up to a budget of memory; threads may share it.
 
-    It changes no result: what does not fit is made anew every time.
+    It changes no result: pictures beyond the budget are prepared anew every time.
     """
 
     def __init__(self, budget: int):
-        """Starts empty; `budget` is in bytes of pixels."""
+        """Starts empty, with a budget in bytes of pixels."""
         self._left = budget
-        self._kept: dict[Hashable, Prepared] = {}
+        self._entries: dict[Hashable, Prepared] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """How many entries it holds."""
-        return len(self._kept)
+        """Number of entries."""
+        return len(self._entries)
 
-    def get(self, key: Hashable, make: Callable[[], Prepared]) -> Prepared:
-        """What `make()` returned for the key, from memory where it is there."""
-        if (kept := self._kept.get(key)) is not None:
-            return kept
-        # Made outside the lock: two threads may make the same, they do not wait for each other.
-        made = make()
-        size = sum(pixels.nbytes for pixels in made)
+    def get(self, key: Hashable, prepare: Callable[[], Prepared]) -> Prepared:
+        """Returns the entry of a key, or what `prepare()` returns for it."""
+        if (entry := self._entries.get(key)) is not None:
+            return entry
+        # Outside the lock: rather prepare a picture twice than let threads wait for each other.
+        entry = prepare()
+        size = sum(pixels.nbytes for pixels in entry)
         with self._lock:
-            if size <= self._left and key not in self._kept:
+            if size <= self._left and key not in self._entries:
                 self._left -= size
-                self._kept[key] = made
-        return made
+                self._entries[key] = entry
+        return entry
 
 
 class Loader:
@@ -57,14 +57,14 @@ class Loader:
         scale: float = 1.0,
         cache: Cache | None = None,
     ):
-        """Keeps what it loads from and how.
+        """Stores the domains and how to prepare their pictures.
 
         Args:
-          domains: domains of one length, whose pictures belong together.
-          preprocess: the resize mode and load size.
-          image_size: side of the crops that will be cut, in pixels.
-          scale: the largest random scale that will be drawn.
-          cache: where prepared pictures are kept; nowhere by default.
+          domains: Domains of equal length, whose pictures belong together.
+          preprocess: Resize mode and load size.
+          image_size: Side of the crops in pixels.
+          scale: Largest random scale that will be drawn.
+          cache: Cache of prepared pictures; none by default.
         """
         self.domains = tuple(domains)
         self._preprocess = preprocess
@@ -73,43 +73,43 @@ class Loader:
         self._cache = Cache(0) if cache is None else cache
 
     def __len__(self) -> int:
-        """How many pictures or pairs there are, readable or not."""
+        """Number of pictures or pairs, readable or not."""
         return len(self.domains[0])
 
     def load(self, index: int) -> Prepared:
-        """The picture or pair at `index`; UnreadableError if it, or one of two, cannot be read."""
-        return self._cache.get((id(self), index), lambda: self._make(index))
+        """Returns the picture or pair at `index`; UnreadableError if a picture cannot be read."""
+        return self._cache.get((id(self), index), lambda: self._prepare(index))
 
     def nearest(self, index: int) -> Prepared:
-        """The first that can be read from `index` on, round the end; InputError if none can."""
+        """Returns the first readable picture or pair from `index` on, cyclically; InputError if there is none."""
         for step in range(len(self)):
             try:
                 return self.load((index + step) % len(self))
             except decode.UnreadableError:
                 continue
-        raise base.none_left(*self.domains)
+        raise base.none_readable(*self.domains)
 
     def spread(self, count: int) -> dict[str, Prepared]:
-        """Up to `count` pictures by name, evenly spaced; others in place of unreadable ones.
+        """Returns up to `count` pictures or pairs by name, evenly spaced; others replace unreadable ones.
 
         Raises:
-          InputError: none can be read.
+          InputError: No picture can be read.
         """
-        first = base.evenly_spaced(len(self), count)
-        others = [i for i in range(len(self)) if i not in set(first)]
-        found: dict[int, Prepared] = {}
-        for index in (*first, *others):
-            if len(found) == min(count, len(self)):
+        preferred = base.evenly_spaced(len(self), count)
+        substitutes = [i for i in range(len(self)) if i not in set(preferred)]
+        loaded: dict[int, Prepared] = {}
+        for index in (*preferred, *substitutes):
+            if len(loaded) == min(count, len(self)):
                 break
             try:
-                found[index] = self.load(index)
+                loaded[index] = self.load(index)
             except decode.UnreadableError:
                 continue
-        if not found:
-            raise base.none_left(*self.domains)
-        return {self.domains[0].name(index): found[index] for index in sorted(found)}
+        if not loaded:
+            raise base.none_readable(*self.domains)
+        return {self.domains[0].name(index): loaded[index] for index in sorted(loaded)}
 
-    def _make(self, index: int) -> Prepared:
+    def _prepare(self, index: int) -> Prepared:
         shorter = transforms.shorter_side(self._preprocess, self._image_size, scale=self._scale)
         pictures = [domain.load(index, shorter=shorter) for domain in self.domains]
         return transforms.prepare(pictures, self._preprocess, self._image_size, scale=self._scale)

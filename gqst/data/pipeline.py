@@ -1,4 +1,4 @@
-"""Training batches without end, and the fixed pictures of the rounds."""
+"""Endless training batches, and the fixed pictures of the rounds."""
 
 import functools
 import os
@@ -15,24 +15,24 @@ from gqst.data.sources import base
 from gqst.pictures import decode
 
 CACHE_BYTES = 2**30
-"""Decoded and resized pictures kept in memory, so that a small set is decoded once."""
+"""Default size of the cache of decoded and resized pictures, so that a small set is decoded once."""
 
 _MOST_THREADS = 4
 _EPOCHS_REMEMBERED = 4
-# Without end, for any run. grain divides lengths as floats: sys.maxsize would overflow.
+# Endless for any run. grain divides lengths as floats: sys.maxsize would overflow.
 _POSITIONS = 2**48
 
 
 class BatchIterator:
-    """Batches without end; a pure function of the config's seed and the position.
+    """Endless batches, a pure function of the config's seed and the position.
 
-    The position counts steps, not dispatches, so that a run may go on with another `stack`, and it
+    The position counts steps, not dispatches, so that a run may be resumed with another `stack`, and it
     is the same on every process.
     """
 
     def __init__(self, batches: grain.MapDataset, sizes: tuple[int, int], stack: int, threads: int):
         """Starts at step 0; see `make_iterator`."""
-        # A thread makes whole batches: one for each thread are made ahead.
+        # Each thread makes whole batches, one ahead.
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
         self._batches = iter(batches.to_iter_dataset(options))
         self._sizes = sizes
@@ -43,19 +43,19 @@ class BatchIterator:
         return self
 
     def __next__(self) -> types.Batch:
-        """The next batch, f32[b h w c], or f32[stack b h w c] where batches are stacked."""
+        """Returns the next batch, f32[b h w c], or f32[stack b h w c] if batches are stacked."""
         return next(self._batches)
 
     def get_state(self) -> dict[str, Any]:
-        """The position, as JSON can hold it: steps taken, and numbers of pictures drawn from."""
+        """Returns the position in a form that JSON can hold: steps taken, and sizes of the domains."""
         steps = self._batches.get_state()["next_index"] * self._stack
         return {"step": steps, "pictures": list(self._sizes)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to a position that `get_state` returned.
+        """Moves to a position that `get_state` returned.
 
         Raises:
-          InputError: the step is not a multiple of `stack`.
+          InputError: The step is not a multiple of `stack`.
         """
         if state["step"] % self._stack:
             raise types.InputError(
@@ -76,20 +76,20 @@ class BatchIterator:
 
 
 class Shuffled:
-    """Indices without end: every epoch goes through all of them once, in an order of its own.
+    """Endless indices: every epoch goes through all of them once, in an order of its own.
 
-    In place of grain's shuffle, which takes 3 to 5 ms an index where there are about ten (0.2.18).
+    Replaces grain's shuffle, which takes 3 to 5 ms an index for about ten of them (grain 0.2.18).
     """
 
     def __init__(self, length: int, seed: np.random.SeedSequence):
-        """Of the indices below `length`."""
+        """Shuffles the indices below `length`."""
         self._length = length
         self._seed = seed
-        # A batch may reach over the end of an epoch, and threads work on several batches.
+        # A batch may span two epochs, and threads work on several batches.
         self._order = functools.lru_cache(_EPOCHS_REMEMBERED)(self._permutation)
 
     def __getitem__(self, position: int) -> int:
-        """The index at a position; a pure function of it and the seed."""
+        """Returns the index at a position, a pure function of position and seed."""
         epoch, place = divmod(position, self._length)
         return int(self._order(epoch)[place])
 
@@ -109,20 +109,20 @@ def make_iterator(
     threads: int | None = None,
     cache_bytes: int = CACHE_BYTES,
 ) -> BatchIterator:
-    """Training batches without end: every domain shuffled by itself, and anew every epoch.
+    """Returns endless training batches: every domain shuffled by itself, and anew every epoch.
 
     Whatever the number of processes, batch k of all of them together holds the same crops of the
-    same pictures in the same order: only seed and position decide, neither threads nor cache.
+    same pictures in the same order: it depends on seed and position, not on threads or cache.
 
     Args:
-      dataset: what `sources.build` made.
-      cfg: gives seed, image_size and preprocess.
-      batch_size: pictures of each domain in a batch of this process.
-      process_index: which process this is.
-      process_count: how many there are.
-      stack: batches put together along a new first axis, for steps that run in one dispatch.
-      threads: threads that make batches ahead; 0 makes them when asked for, None goes by the CPU.
-      cache_bytes: pixels of prepared pictures to keep in memory.
+      dataset: A dataset from `sources.build`.
+      cfg: The experiment, for seed, image_size and preprocess.
+      batch_size: Number of pictures of each domain in a batch of this process.
+      process_index: Index of this process.
+      process_count: Number of processes.
+      stack: Number of batches stacked along a new first axis, for steps that run in one dispatch.
+      threads: Number of threads that make batches ahead; 0 makes them on demand, None depends on the CPU.
+      cache_bytes: Size of the cache of prepared pictures.
     """
     transforms.check(cfg.preprocess)
     if not 0 <= process_index < process_count:
@@ -136,7 +136,7 @@ def make_iterator(
         prepared = [loader.nearest(order[position]) for loader, order in zip(loaders, shuffled, strict=True)]
         return _crops(prepared, cfg, split.degrade, rng)
 
-    # Batches first, then every process its own: the batches of one step lie side by side.
+    # Batch first, then slice by process: the batches of one step are adjacent.
     examples = grain.MapDataset.range(_POSITIONS).random_map(example, seed=int(crops.generate_state(1)[0]))
     batches = examples.batch(batch_size)[process_index::process_count]
     if stack > 1:
@@ -149,40 +149,46 @@ def make_iterator(
 def held_out(
     split: sources.Split, cfg: config.Config, count: int
 ) -> tuple[dict[str, Float[np.ndarray, "n h w 3"]], dict[str, list[str]]]:
-    """Deterministic centre crops in [0, 1] of up to `count` pictures of each domain, and names.
+    """Returns centre crops in [0, 1] of up to `count` pictures of each domain, and their names.
 
-    The pictures lie evenly spaced in the domain. In an unpaired split the two domains may give
+    The pictures are evenly spaced in the domain, always the same ones. In an unpaired split the two domains may give
     different numbers; in a paired one they belong together.
 
     Args:
-      split: of a dataset that `sources.build` made.
-      cfg: gives image_size and preprocess.
-      count: how many, where there are as many.
+      split: A split of a dataset from `sources.build`.
+      cfg: The experiment, for seed, image_size and preprocess.
+      count: Number of pictures of each domain, if it has as many.
 
     Returns:
-      arrays and names, both with the keys `source` and `target`.
+      Arrays and names, both with the keys `source` and `target`.
 
     Raises:
-      InputError: no picture of a domain can be read.
+      InputError: No picture of a domain can be read.
     """
     if count < 1:
         raise ValueError(f"count is {count}: there is nothing to hold out")
-    found = [loader.spread(count) for loader in _loaders(split, cfg)]
-    columns = [column for domain in found for column in zip(*domain.values(), strict=True)]
-    names = [list(domain) for domain in found]
+    loaded = [loader.spread(count) for loader in _loaders(split, cfg)]
+    columns = [column for pictures in loaded for column in zip(*pictures.values(), strict=True)]
+    names = [list(pictures) for pictures in loaded]
     source, target = (np.stack([transforms.crop(pixels, cfg.image_size) for pixels in column]) for column in columns)
     if split.degrade is not None:
-        # Damaged once and for all, so that rounds compare.
+        # The same damage in every round, so that rounds compare.
         source = np.stack([split.degrade(x, np.random.default_rng((cfg.seed, i))) for i, x in enumerate(source)])
     return {"source": source, "target": target}, {"source": names[0], "target": names[-1]}
 
 
-def each(
+def iterate_crops(
     split: sources.Split, cfg: config.Config, domain: Literal["source", "target"], share: slice = slice(None)
 ) -> Iterator[tuple[str, tuple[Float[np.ndarray, "h w 3"], ...]]]:
-    """Name and deterministic centre crop of every picture of a domain, or of a share, one after the other.
+    """Yields name and centre crop of every readable picture of a domain, or of a share of it.
 
-    Of a paired split it is the pair, source first. What cannot be read is left out.
+    The crops of a paired split are those of the pair, source first.
+
+    Args:
+      split: A split of a dataset from `sources.build`.
+      cfg: The experiment, for seed, image_size and preprocess.
+      domain: The domain.
+      share: Slice of the pictures' indices.
     """
     loader = _loaders(split, cfg)[0 if domain == "source" else -1]
     for index in range(len(loader))[share]:
@@ -203,7 +209,7 @@ def _loaders(
     scale: float = 1.0,
     cache: loading.Cache | None = None,
 ) -> list[loading.Loader]:
-    """One loader of both domains where they are paired, else one of each."""
+    """Returns one loader of both domains if they are paired, else one of each."""
     groups = [(split.source, split.target)] if split.paired else [(split.source,), (split.target,)]
     return [loading.Loader(group, cfg.preprocess, cfg.image_size, scale=scale, cache=cache) for group in groups]
 
@@ -214,13 +220,13 @@ def _crops(
     degrade: base.Degradation | None,
     rng: np.random.Generator,
 ) -> types.Batch:
-    """One example: a draw for each group of pictures that belong together."""
+    """Returns one example: one draw for each group of pictures that belong together."""
     scale = cfg.preprocess.random_scale[1]
-    cut = []
+    crops = []
     for group in prepared:
         drawn = transforms.draw(rng, cfg.preprocess)
-        cut += [transforms.crop(pixels, cfg.image_size, drawn, scale=scale) for pixels in group]
-    source, target = cut
+        crops += [transforms.crop(pixels, cfg.image_size, drawn, scale=scale) for pixels in group]
+    source, target = crops
     if degrade is not None:
         source = degrade(source, rng)
     return {"source": source, "target": target}

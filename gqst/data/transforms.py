@@ -1,7 +1,7 @@
 """Pictures to training crops: resize, crop, mirror. Pure functions, random only through a `Draw`.
 
 A picture becomes a crop in two stages. `prepare` resizes it once to the largest size that any crop
-is taken from, which the pipeline may keep in memory; `crop` then cuts one window out of that.
+is taken from, which the pipeline may cache; `crop` then cuts one window out of that.
 """
 
 import dataclasses
@@ -19,12 +19,13 @@ _REDUCING_GAP = 3.0
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """One random draw, applied alike to both pictures of a pair.
+    """A random draw, applied alike to both pictures of a pair.
 
     Attributes:
-      scale: factor on the size before the crop.
-      x, y: where the crop lies, from 0 (left, top) to 1 (right, bottom).
-      flip: whether the crop is mirrored left to right.
+      scale: Factor on the size before the crop.
+      x: Horizontal position of the crop, from 0 (left) to 1 (right).
+      y: Vertical position of the crop, from 0 (top) to 1 (bottom).
+      flip: Whether the crop is mirrored left to right.
     """
 
     scale: float = 1.0
@@ -38,12 +39,12 @@ CENTRE = Draw()
 
 
 def load_size(preprocess: config.Preprocess, image_size: int) -> int:
-    """The size in pixels that `preprocess.resize` brings a picture to before the crop."""
+    """Returns the size in pixels that `preprocess.resize` brings a picture to before the crop."""
     return preprocess.load_size or round(image_size * _PUBLISHED_RATIO)
 
 
 def shorter_side(preprocess: config.Preprocess, image_size: int, *, scale: float = 1.0) -> int | None:
-    """The shorter side that `prepare` needs of a picture at most; None where it takes all of it."""
+    """Returns the largest shorter side that `prepare` needs of a picture; None if it uses full resolution."""
     if preprocess.resize == "none":
         return None
     return max(image_size, _times(load_size(preprocess, image_size), scale))
@@ -52,13 +53,13 @@ def shorter_side(preprocess: config.Preprocess, image_size: int, *, scale: float
 def base_size(
     size: tuple[int, int], preprocess: config.Preprocess, image_size: int, *, scale: float = 1.0
 ) -> tuple[int, int]:
-    """Width and height that a picture of `size` has before the crop; never smaller than the crop.
+    """Returns the width and height of a picture before the crop, which are never less than the crop's.
 
     Args:
-      size: width and height of the picture.
-      preprocess: the resize mode and load size.
-      image_size: side of the crop.
-      scale: factor on the load size (on the picture's own size with resize mode `none`).
+      size: Width and height of the picture.
+      preprocess: Resize mode and load size.
+      image_size: Side of the crop in pixels.
+      scale: Factor on the load size (on the picture's own size with resize mode `none`).
     """
     width, height = size
     load = load_size(preprocess, image_size) * scale
@@ -70,7 +71,7 @@ def base_size(
         "scale_width": load / width,
         "none": scale,
     }[preprocess.resize]
-    # What is smaller than the crop is scaled up to fit it.
+    # A picture smaller than the crop is enlarged to fit it.
     factor = max(factor, image_size / min(size))
     return max(image_size, _times(width, factor)), max(image_size, _times(height, factor))
 
@@ -82,20 +83,20 @@ def prepare(
     *,
     scale: float = 1.0,
 ) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
-    """The pictures at the size that crops are cut from: the first one's, so that pairs are aligned.
+    """Returns the pictures at the size that crops are cut from, the first one's, so that pairs are aligned.
 
     Args:
-      pictures: one RGB picture, or the two of a pair.
-      preprocess: the resize mode and load size.
-      image_size: side of the crops that will be cut.
-      scale: the largest `Draw.scale` that will be drawn.
+      pictures: One RGB picture, or the two of a pair.
+      preprocess: Resize mode and load size.
+      image_size: Side of the crops in pixels.
+      scale: Largest `Draw.scale` that will be drawn.
     """
     size = base_size(pictures[0].size, preprocess, image_size, scale=scale)
     return tuple(np.asarray(_resize(picture, size)) for picture in pictures)
 
 
 def draw(rng: np.random.Generator, preprocess: config.Preprocess) -> Draw:
-    """A random scale, place and mirroring; always takes the same number of values from `rng`."""
+    """Draws scale, position and mirroring; always takes the same number of values from `rng`."""
     low, high = preprocess.random_scale
     scale, x, y, flip = rng.random(4)
     return Draw(
@@ -109,16 +110,16 @@ def draw(rng: np.random.Generator, preprocess: config.Preprocess) -> Draw:
 def crop(
     base: UInt8[np.ndarray, "h w 3"], image_size: int, drawn: Draw = CENTRE, *, scale: float = 1.0
 ) -> Float[np.ndarray, "image_size image_size 3"]:
-    """A square crop as float32 in [0, 1].
+    """Returns a square crop as float32 in [0, 1].
 
     Args:
-      base: a picture from `prepare`.
-      image_size: side of the crop in pixels.
-      drawn: scale, place and mirroring.
-      scale: the scale that `base` was prepared at, not below `drawn.scale`.
+      base: A picture from `prepare`.
+      image_size: Side of the crop in pixels.
+      drawn: Scale, position and mirroring.
+      scale: Scale at which `base` was prepared, at least `drawn.scale`.
     """
     height, width = base.shape[:2]
-    # At a smaller scale than the base's, a larger window fills the crop, up to the whole base.
+    # A scale below the base's takes a larger window, up to the whole base.
     side = min(round(image_size * scale / drawn.scale), width, height)
     left, top = (min(int(u * (n - side + 1)), n - side) for u, n in ((drawn.x, width), (drawn.y, height)))
     window = base[top : top + side, left : left + side]

@@ -96,7 +96,7 @@ def from_generator(
     chosen = there[name]
 
     def untouched() -> Iterator[Item]:
-        for name, crops in pipeline.each(chosen, cfg, "source", processes.own()):
+        for name, crops in pipeline.iterate_crops(chosen, cfg, "source", processes.own()):
             yield Item(name, crops[0], crops[0], crops[1] if chosen.paired else None)
 
     def items() -> Iterator[Item]:
@@ -204,7 +204,7 @@ def recolored(items: Items, style: Pictures, *, seed: int = 0, most: int = 256) 
 
 
 def _targets(split: sources.Split, cfg: config.Config, share: slice) -> Iterator[np.ndarray]:
-    for _, crops in pipeline.each(split, cfg, "target", share):
+    for _, crops in pipeline.iterate_crops(split, cfg, "target", share):
         yield crops[-1]
 
 

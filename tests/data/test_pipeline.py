@@ -201,7 +201,7 @@ def test_pairs_are_skipped_together(paired, caplog):
     target.paths[2].write_bytes(b"no picture")
     for batch in _batches(paired, 9):
         assert np.abs(batch["source"] - batch["target"]).mean() < 0.04
-    assert paired.skipped == 1 and caplog.text.count("skipping") == 1
+    assert len(paired.unreadable) == 1 and caplog.text.count("skipping") == 1
     held, names = pipeline.held_out(paired.train, CFG, 6)
     assert names["source"] == names["target"] == [f"{i}.png" for i in (0, 1, 3, 4, 5)]
     assert np.abs(held["source"] - held["target"]).mean() < 0.04
@@ -214,7 +214,7 @@ def test_unreadable_pictures_give_way_to_the_next(unpaired, caplog):
     for threads in (0, 4):
         dataset = sources.build(config.choice("folders", root=str(unpaired)))
         runs.append(_batches(dataset, 12, threads=threads))
-        assert dataset.skipped == 2
+        assert len(dataset.unreadable) == 2
     _equal(*runs)
     assert caplog.text.count("skipping a picture that cannot be read") == 4
     loader = loading.Loader([dataset.train.source], CFG.preprocess, 16)

@@ -190,7 +190,7 @@ def damaged(unpaired):
 
 def test_unreadable_pictures_are_logged_once_and_counted(damaged, caplog):
     dataset = _build("folders", root=str(damaged))
-    assert dataset.skipped == 0
+    assert len(dataset.unreadable) == 0
     calls = []
     with caplog.at_level(logging.WARNING, "gqst"):
         counts = sources.check(dataset, lambda done, total: calls.append((done, total)))
@@ -201,7 +201,7 @@ def test_unreadable_pictures_are_logged_once_and_counted(damaged, caplog):
         "test/source": (2, 0),
         "test/target": (1, 0),
     }
-    assert dataset.skipped == 4
+    assert len(dataset.unreadable) == 4
     lines = collections.Counter(record.getMessage() for record in caplog.records)
     assert len(lines) == 4 and set(lines.values()) == {1}
     path = damaged / "trainA" / "0.png"
@@ -213,7 +213,7 @@ def test_a_picture_in_two_domains_is_counted_once(damaged, caplog):
     folder = str(damaged / "trainA")
     dataset = _build("folders", source=folder, target=folder)
     sources.check(dataset)
-    assert dataset.skipped == 3 and caplog.text.count("skipping") == 3
+    assert len(dataset.unreadable) == 3 and caplog.text.count("skipping") == 3
 
 
 def test_what_cannot_be_read_is_not_tried_again(damaged):
@@ -252,7 +252,7 @@ def test_missing_and_empty_folders(tmp_path, unpaired):
     empty.mkdir()
     (empty / "notes.txt").write_text("no picture")
     assert _sentence("folders", source=here, target=str(empty)).startswith(
-        f"no pictures in {empty} (data option 'target'); wanted are files that end in .bmp, "
+        f"no pictures in {empty} (data option 'target'); picture files end in .bmp, "
     )
     file = str(unpaired / "trainA" / "0.png")
     assert _sentence("folders", source=file, target=here) == f"{file} is not a folder (data option 'source')"
@@ -340,3 +340,42 @@ def test_the_larger_sets_are_readable():
 
 def test_demo_pictures_are_package_data():
     assert (resources.files("gqst.data") / "demo" / "SOURCES.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "paired"),
+    [
+        ("demo", {}, False),
+        ("folders", {"root": "/nowhere"}, False),
+        ("style_image", {"image": "/nowhere.jpg", "photos": "/nowhere"}, False),
+        ("pairs", {"root": "/nowhere"}, True),
+        ("matched", {"source": "/nowhere", "target": "/nowhere"}, True),
+        ("clean", {"root": "/nowhere"}, True),
+        ("tfds", {}, False),
+        ("tfds", {"dataset": "nobodys", "paired": True}, True),
+    ],
+)
+def test_sources_declare_whether_they_are_paired_without_their_files(name, options, paired):
+    assert sources.is_paired(config.choice(name, **options)) is paired
+
+
+def test_the_declaration_of_a_choice_that_does_not_exist():
+    with pytest.raises(types.InputError, match="unknown data source 'pars'"):
+        sources.is_paired(config.choice("pars"))
+    with pytest.raises(types.InputError, match="unknown option 'rot' of data source 'pairs'"):
+        sources.is_paired(config.choice("pairs", rot="x"))
+
+
+@pytest.mark.parametrize("declaration", [{}, {"paired": False}, {"paired": lambda options: options["reverse"]}])
+def test_a_source_that_contradicts_its_declaration(monkeypatch, declaration):
+    monkeypatch.setattr(sources.SOURCES, "_members", dict(sources.SOURCES._members))
+    train = _build("demo").train
+
+    @sources.SOURCES.register("outside", **declaration)
+    def outside(*, reverse: bool = False) -> sources.Dataset:
+        return sources.Dataset(train=sources.Split(train.source, train.source, paired=True))
+
+    assert not sources.is_paired(config.choice("outside"))
+    sentence = "'outside' declares paired=False, but its train split has paired=True: register it with paired=True"
+    with pytest.raises(types.InputError, match=sentence):
+        _build("outside")

@@ -9,45 +9,62 @@ from gqst.data.sources import base
 from gqst.data.sources.base import SOURCES, Dataset, Pictures, Split
 from gqst.pictures.decode import UnreadableError
 
-__all__ = ["SOURCES", "Dataset", "Pictures", "Split", "UnreadableError", "build", "check"]
+__all__ = ["SOURCES", "Dataset", "Pictures", "Split", "UnreadableError", "build", "check", "is_paired"]
 
-_LARGEST_FRACTION = 64
+_MOST_VALIDATION = 64  # where it is given as a fraction
 _SMALLEST_DECODE = 32
 
 
 def build(choice: config.Choice, *, validation: int | float = 0) -> Dataset:
-    """The dataset that a config names, with validation pictures held off its training split.
+    """Returns the dataset that a config names, with validation pictures held out of its training split.
 
-    Pictures that cannot be read are found when they are first loaded; each is then logged once and
-    counted in `Dataset.skipped`.
+    Unreadable pictures are discovered when they are first loaded; each is then logged once and counted in
+    `Dataset.unreadable`.
 
     Args:
-      choice: a data source and its options.
-      validation: pictures of each domain to hold off: a count, or a fraction below 1, which stands
-        for at least one picture and at most 64. They lie evenly spaced in the domain, the same ones
-        in every run, and at least one picture always stays. A domain of a single picture has it in
-        both splits. 0 means no validation split; otherwise a source that brings one keeps it.
+      choice: A data source and its options.
+      validation: Number of pictures of each domain to hold out, or a fraction below 1, which stands for at least one
+        picture and at most 64. They are evenly spaced in the domain, the same ones in every run, and at least
+        one picture always stays. The only picture of a domain is in both splits. 0 means no validation split;
+        otherwise a source that brings one keeps it.
 
     Raises:
-      InputError: an unknown source or option, a missing folder, an empty domain.
+      InputError: An unknown source or option, a missing folder, an empty domain, or a source whose pictures are not
+        as it declares, paired or unpaired.
     """
-    made: Dataset = SOURCES.build(choice)
-    watched = {name: _watch(split, made.unreadable) for name, split in made.splits.items()}
-    train, held = watched["train"], watched.get("validation")
-    if validation and held is None:
-        train, held = _hold_off(train, validation)
-    return dataclasses.replace(made, train=train, validation=held if validation else None, test=watched.get("test"))
+    dataset: Dataset = SOURCES.build(choice)
+    _check_declaration(choice, dataset)
+    watched = {name: _watch(split, dataset.unreadable) for name, split in dataset.splits.items()}
+    train, held_out = watched["train"], watched.get("validation")
+    if validation and held_out is None:
+        train, held_out = _hold_out(train, validation)
+    return dataclasses.replace(
+        dataset, train=train, validation=held_out if validation else None, test=watched.get("test")
+    )
+
+
+def is_paired(choice: config.Choice) -> bool:
+    """Returns whether a data source declares its pictures paired under these options; opens no file.
+
+    A source declares it where it registers, as in `@SOURCES.register("pairs", paired=True)`, or by a function of its
+    options. One that declares nothing is unpaired.
+
+    Raises:
+      InputError: An unknown source or option.
+    """
+    SOURCES.check(choice)
+    return bool(SOURCES.declared(choice, "paired", default=False))
 
 
 def check(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> dict[str, tuple[int, int]]:
-    """Loads every picture; how many can and cannot be read, by domain, as in `train/source`.
+    """Loads every picture; returns the numbers of readable and unreadable ones by domain, as in `train/source`.
 
     Args:
-      dataset: what `build` made.
-      progress: called after each picture with how many are done and how many there are.
+      dataset: A dataset from `build`.
+      progress: Callback after each picture with the numbers of pictures checked and in all.
 
     Raises:
-      InputError: a domain has no picture that can be read.
+      InputError: No picture of a domain is readable.
     """
     domains = {
         f"{name}/{role}": pictures
@@ -55,17 +72,17 @@ def check(dataset: Dataset, progress: Callable[[int, int], None] | None = None) 
         for role, pictures in (("source", split.source), ("target", split.target))
     }
     total = sum(map(len, domains.values()))
-    done = 0
+    checked = 0
     counts = {}
     for key, pictures in domains.items():
         readable = 0
         for index in range(len(pictures)):
             readable += _is_readable(pictures, index)
-            done += 1
+            checked += 1
             if progress is not None:
-                progress(done, total)
+                progress(checked, total)
         if not readable:
-            raise base.none_left(pictures)
+            raise base.none_readable(pictures)
         counts[key] = readable, len(pictures) - readable
     return counts
 
@@ -78,6 +95,16 @@ def _is_readable(pictures: Pictures, index: int) -> bool:
     return True
 
 
+def _check_declaration(choice: config.Choice, dataset: Dataset) -> None:
+    declared = is_paired(choice)
+    for name, split in dataset.splits.items():
+        if split.paired != declared:
+            raise types.InputError(
+                f"data source {choice.name!r} declares paired={declared}, but its {name} split has "
+                f"paired={split.paired}: register it with paired={split.paired}"
+            )
+
+
 def _watch(split: Split, unreadable: base.Unreadable) -> Split:
     return dataclasses.replace(
         split,
@@ -86,31 +113,32 @@ def _watch(split: Split, unreadable: base.Unreadable) -> Split:
     )
 
 
-def _hold_off(split: Split, validation: int | float) -> tuple[Split, Split]:
-    """The split without its validation pictures, and those."""
-    parts = [_parts(pictures, validation) for pictures in (split.source, split.target)]
-    (source, held_source), (target, held_target) = parts
+def _hold_out(split: Split, validation: int | float) -> tuple[Split, Split]:
+    """Returns the split without its validation pictures, and the split of these."""
+    source, held_out_source = _divide(split.source, validation)
+    target, held_out_target = _divide(split.target, validation)
     return (
         dataclasses.replace(split, source=source, target=target),
-        dataclasses.replace(split, source=held_source, target=held_target),
+        dataclasses.replace(split, source=held_out_source, target=held_out_target),
     )
 
 
-def _parts(pictures: Pictures, validation: int | float) -> tuple[Pictures, Pictures]:
+def _divide(pictures: Pictures, validation: int | float) -> tuple[Pictures, Pictures]:
+    """Returns the training and the validation pictures of a domain."""
     total = len(pictures)
     if total == 1:
         return pictures, pictures
-    held = base.evenly_spaced(total, min(_held_count(total, validation), total - 1))
-    kept = sorted(set(range(total)) - set(held))
-    return base.Subset(pictures, kept), base.Subset(pictures, held)
+    held_out = base.evenly_spaced(total, min(_validation_count(total, validation), total - 1))
+    kept = sorted(set(range(total)) - set(held_out))
+    return base.Subset(pictures, kept), base.Subset(pictures, held_out)
 
 
-def _held_count(total: int, validation: int | float) -> int:
+def _validation_count(total: int, validation: int | float) -> int:
     if isinstance(validation, int):
         return validation
     if not 0.0 <= validation < 1.0:
         raise types.InputError(f"validation is {validation}: give a count, or a fraction below 1")
-    return min(_LARGEST_FRACTION, math.ceil(validation * total))
+    return min(_MOST_VALIDATION, math.ceil(validation * total))
 
 
 registry.import_members(__name__, __path__)

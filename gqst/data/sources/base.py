@@ -1,4 +1,4 @@
-"""What a data source is: pictures by index, two domains a split, up to three splits a dataset."""
+"""The contract of a data source: pictures by index, two domains a split, up to three splits a dataset."""
 
 import dataclasses
 import logging
@@ -13,7 +13,7 @@ from gqst import registry, types
 from gqst.pictures import decode
 
 SOURCES = registry.Registry("data source")
-"""Members take options by keyword and return a `Dataset`; `sources.build` does the rest."""
+"""Functions of keyword options that return a `Dataset`; those of paired pictures register with `paired=True`."""
 
 LOGGER = logging.getLogger("gqst")
 
@@ -23,26 +23,26 @@ class Pictures(Protocol):
 
     @property
     def origin(self) -> str:
-        """What messages call the domain: its folder, or its dataset and split."""
+        """Name of the domain in messages: its folder, or its dataset and split."""
         ...
 
     def __len__(self) -> int:
-        """How many there are, readable or not."""
+        """Number of pictures, readable or not."""
         ...
 
     def name(self, index: int) -> str:
-        """A name that is unique in the domain, as in `coast/stack.jpg`."""
+        """Returns a name that is unique in the domain, as in `coast/stack.jpg`."""
         ...
 
     def load(self, index: int, *, shorter: int | None = None) -> Image.Image:
-        """The picture in RGB, upright, without alpha.
+        """Returns the picture in RGB, upright, without alpha.
 
         Args:
-          index: from 0 up to the length.
-          shorter: a size that the caller will shrink the shorter side to; see `decode.decode`.
+          index: Index below the length.
+          shorter: Size that the caller will shrink the shorter side to; see `decode.decode`.
 
         Raises:
-          UnreadableError: it cannot be decoded.
+          UnreadableError: The picture cannot be decoded.
         """
         ...
 
@@ -52,13 +52,13 @@ Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Two domains; where `paired`, index i of one belongs to index i of the other.
+    """Two domains; if `paired`, index i of one belongs to index i of the other.
 
     Attributes:
-      source: the pictures to translate.
-      target: the pictures of the style domain, or the truths.
-      paired: whether they belong together one to one.
-      degrade: what makes the source of a training example from its crop, with random values; None leaves it.
+      source: Pictures to translate.
+      target: Pictures of the style domain, or the truths.
+      paired: Whether source and target belong together one to one.
+      degrade: Random damage that turns the crop of a training example into its source; None leaves it.
     """
 
     source: Pictures
@@ -68,7 +68,7 @@ class Split:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """How many source and how many target pictures there are."""
+        """Numbers of source and target pictures."""
         return len(self.source), len(self.target)
 
 
@@ -77,10 +77,10 @@ class Dataset:
     """The splits of a data source.
 
     Attributes:
-      train: what training draws from.
-      validation: held off training for the rounds; None if the config asks for none.
-      test: never trained on, tuned on or selected by; None if the source has none.
-      unreadable: the pictures met so far that cannot be read.
+      train: Pictures that training draws from.
+      validation: Pictures held out of training for the rounds; None if the config asks for none.
+      test: Pictures that are never trained on, tuned on or selected by; None if the source has none.
+      unreadable: Pictures that turned out to be unreadable so far.
     """
 
     train: Split
@@ -94,13 +94,8 @@ class Dataset:
         return self.train.paired
 
     @property
-    def skipped(self) -> int:
-        """How many pictures were met so far that cannot be read."""
-        return len(self.unreadable)
-
-    @property
     def splits(self) -> dict[str, Split]:
-        """The splits there are, by name."""
+        """The splits that exist, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
@@ -109,26 +104,26 @@ class Unreadable:
     """The pictures that could not be read, each logged once; threads may share it."""
 
     def __init__(self) -> None:
-        """Starts with none."""
+        """Starts empty."""
         self._reasons: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of pictures."""
         return len(self._reasons)
 
     def add(self, error: decode.UnreadableError) -> None:
-        """Notes a picture; logs one line the first time."""
+        """Records a picture and logs a line the first time."""
         with self._lock:
-            known = error.name in self._reasons
+            seen = error.name in self._reasons
             self._reasons[error.name] = error.reason
-        if not known:
+        if not seen:
             LOGGER.warning("skipping a picture that cannot be read: %s", error)
 
 
 @dataclasses.dataclass(frozen=True)
 class Watched:
-    """Pictures whose failures are noted and not tried again."""
+    """Pictures whose failures are recorded and not tried again."""
 
     pictures: Pictures
     unreadable: Unreadable
@@ -136,21 +131,21 @@ class Watched:
 
     @property
     def origin(self) -> str:
-        """As `Pictures.origin`."""
+        """See `Pictures.origin`."""
         return self.pictures.origin
 
     def __len__(self) -> int:
-        """As in `Pictures`."""
+        """Number of pictures, readable or not."""
         return len(self.pictures)
 
     def name(self, index: int) -> str:
-        """As `Pictures.name`."""
+        """See `Pictures.name`."""
         return self.pictures.name(index)
 
     def load(self, index: int, *, shorter: int | None = None) -> Image.Image:
-        """As `Pictures.load`."""
-        if known := self._errors.get(index):
-            raise decode.UnreadableError(known.name, known.reason)
+        """See `Pictures.load`."""
+        if earlier := self._errors.get(index):
+            raise decode.UnreadableError(earlier.name, earlier.reason)
         try:
             return self.pictures.load(index, shorter=shorter)
         except decode.UnreadableError as error:
@@ -168,29 +163,29 @@ class Subset:
 
     @property
     def origin(self) -> str:
-        """As `Pictures.origin`."""
+        """See `Pictures.origin`."""
         return self.pictures.origin
 
     def __len__(self) -> int:
-        """As in `Pictures`."""
+        """Number of pictures, readable or not."""
         return len(self.indices)
 
     def name(self, index: int) -> str:
-        """As `Pictures.name`."""
+        """See `Pictures.name`."""
         return self.pictures.name(self.indices[index])
 
     def load(self, index: int, *, shorter: int | None = None) -> Image.Image:
-        """As `Pictures.load`."""
+        """See `Pictures.load`."""
         return self.pictures.load(self.indices[index], shorter=shorter)
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:
-    """`count` indices spread evenly over range(total), ascending; all where there are fewer."""
+    """Returns `count` indices spread evenly over range(total), ascending; all of them if there are fewer."""
     count = min(count, total)
     return [(2 * i + 1) * total // (2 * count) for i in range(count)]
 
 
-def none_left(*domains: Pictures) -> types.InputError:
-    """The error for a domain (or the two of paired data) of which no picture can be read."""
-    where = " with its counterpart in ".join(dict.fromkeys(domain.origin for domain in domains))
-    return types.InputError(f"none of the {len(domains[0])} pictures in {where} can be read")
+def none_readable(*domains: Pictures) -> types.InputError:
+    """Returns the error for a domain, or the two of paired data, without a readable picture."""
+    origins = " with its counterpart in ".join(dict.fromkeys(domain.origin for domain in domains))
+    return types.InputError(f"none of the {len(domains[0])} pictures in {origins} can be read")

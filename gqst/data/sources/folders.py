@@ -9,7 +9,7 @@ from gqst import registry, types
 from gqst.data.sources import base, paths
 from gqst.pictures import decode
 
-_STYLES = "styles"
+_STYLES = "styles"  # folder of the bundled style pictures
 
 
 @base.SOURCES.register("folders")
@@ -24,11 +24,11 @@ def folders(
     """Two unpaired domains in folders, nested ones included.
 
     Args:
-      root: a folder with trainA (source), trainB (target) and, optionally, testA and testB.
-      source: any folder, instead of root.
-      target: any folder, instead of root.
-      test_source: a folder for the test split.
-      test_target: a folder for the test split.
+      root: Folder with trainA (source), trainB (target) and, optionally, testA and testB.
+      source: Folder of source pictures, instead of root.
+      target: Folder of target pictures, instead of root.
+      test_source: Folder of source pictures for the test split.
+      test_target: Folder of target pictures for the test split.
     """
     if (root is None) == (source is None and target is None):
         raise types.InputError("data source 'folders' takes either root, or source and target")
@@ -53,16 +53,16 @@ def demo(*, source: str = "photos", target: str = "ukiyoe") -> base.Dataset:
     """The bundled pictures: photographs and ukiyo-e prints, with a test split.
 
     Args:
-      source: name of the source domain.
-      target: name of the target domain.
+      source: Name of the source domain.
+      target: Name of the target domain.
     """
     bundled = paths.resolve("demo:")
-    known = sorted(path.parent.name for path in bundled.glob("*/train"))
+    domains = sorted(path.parent.name for path in bundled.glob("*/train"))
     for option, name in (("source", source), ("target", target)):
-        if name not in known:
-            hint = registry.hint(str(name), known)
+        if name not in domains:
+            hint = registry.hint(str(name), domains)
             raise types.InputError(
-                f"data option {option!r}: the demo set has no {name!r}{hint}, only {', '.join(known)}"
+                f"data option {option!r}: the demo set has no {name!r}{hint}, only {', '.join(domains)}"
             )
     return base.Dataset(
         train=_split("demo", source=f"demo:{source}/train", target=f"demo:{target}/train"),
@@ -72,16 +72,16 @@ def demo(*, source: str = "photos", target: str = "ukiyoe") -> base.Dataset:
 
 @base.SOURCES.register("style_image")
 def style_image(*, image: str, photos: str, test_photos: str | None = None) -> base.Dataset:
-    """Photographs, and a single picture as the style domain, of which every target is another crop.
+    """Photographs, and a single picture as the style domain: every target is another crop of it.
 
     Args:
-      image: the style picture; `demo:styles/...` names a bundled one.
-      photos: a folder of photographs.
-      test_photos: a folder of photographs that are kept for the test split.
+      image: The style picture; `demo:styles/...` names a bundled one.
+      photos: Folder of photographs.
+      test_photos: Folder of photographs for the test split.
     """
     path = paths.resolve(image)
     if path.is_dir():
-        raise types.InputError(f"the style image {image} is a folder; wanted is one picture")
+        raise types.InputError(f"the style image {image} is a folder: give a single picture")
     try:
         decode.decode(path)
     except decode.UnreadableError as error:
@@ -97,14 +97,14 @@ def style_image(*, image: str, photos: str, test_photos: str | None = None) -> b
 
 
 def _optional_split(origin: str, **options: Any) -> base.Split | None:
-    """The split of two folders, None if neither is given; InputError if only one is."""
+    """Returns the split of two folders, None if neither is given; InputError if only one is."""
     if all(path is None for path in options.values()):
         return None
     return _split(origin, **options)
 
 
 def _split(origin: str, **options: Any) -> base.Split:
-    """The unpaired split of two folders, source first, each under the name of its option."""
+    """Returns the unpaired split of two folders, source first, each under the name of its option."""
     for option, path in options.items():
         if path is None:
             raise types.InputError(f"data source {origin!r} needs the option {option!r} too")

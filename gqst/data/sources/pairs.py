@@ -14,16 +14,16 @@ from gqst.data.sources import base, paths
 from gqst.pictures import decode
 
 _SHOWN = 3
-# The two halves of a file are asked for one after the other, by a few threads.
+# The two halves of a file are loaded one after the other, by a few threads.
 _REMEMBERED = 8
 
 
-@base.SOURCES.register("pairs")
+@base.SOURCES.register("pairs", paired=True)
 def pairs(*, root: str, direction: Literal["AtoB", "BtoA"] = "AtoB") -> base.Dataset:
-    """Pairs in the layout of pix2pix: a file holds two pictures side by side, A left, B right.
+    """Pairs in the layout of pix2pix: each file holds two pictures side by side, A left, B right.
 
     Args:
-      root: a folder with train and, if there are those splits, val and test.
+      root: Folder with train and, optionally, val and test.
       direction: `AtoB` takes the left picture as source, `BtoA` the right one.
     """
 
@@ -32,7 +32,7 @@ def pairs(*, root: str, direction: Literal["AtoB", "BtoA"] = "AtoB") -> base.Dat
         if name != "train" and not paths.resolve(folder).exists():
             return None
         both = paths.listing(folder, option="root")
-        # Not decoded at a reduced size, which could shift the border between the two.
+        # Decoded at full size: a reduced one could shift the border between the two.
         decode = functools.lru_cache(_REMEMBERED)(both.load)
         left, right = Half(both, decode, 0), Half(both, decode, 1)
         ordered = (left, right) if direction == "AtoB" else (right, left)
@@ -53,31 +53,31 @@ class Half:
 
     @property
     def origin(self) -> str:
-        """As `Pictures.origin`."""
+        """See `Pictures.origin`."""
         return self.pictures.origin
 
     def __len__(self) -> int:
-        """As in `Pictures`."""
+        """Number of pictures, readable or not."""
         return len(self.pictures)
 
     def name(self, index: int) -> str:
-        """As `Pictures.name`."""
+        """See `Pictures.name`."""
         return self.pictures.name(index)
 
     def load(self, index: int, *, shorter: int | None = None) -> Image.Image:
-        """As `Pictures.load`."""
+        """See `Pictures.load`."""
         del shorter
         both = self.decode(index)
         half = both.width // 2
         if not half:
             path = str(self.pictures.paths[index])
             raise decode.UnreadableError(path, "it does not hold two pictures side by side")
-        # Where the width is odd, the column in the middle belongs to neither.
+        # If the width is odd, the middle column belongs to neither.
         left = self.side * (both.width - half)
         return both.crop((left, 0, left + half, both.height))
 
 
-@base.SOURCES.register("matched")
+@base.SOURCES.register("matched", paired=True)
 def matched(
     *,
     source: str,
@@ -85,13 +85,13 @@ def matched(
     test_source: str | None = None,
     test_target: str | None = None,
 ) -> base.Dataset:
-    """Pairs in two folders: files of the same relative path, the suffix aside, belong together.
+    """Pairs in two folders: files whose relative paths agree except for the suffix belong together.
 
     Args:
-      source: the folder of source pictures.
-      target: the folder of target pictures.
-      test_source: a folder for the test split.
-      test_target: a folder for the test split.
+      source: Folder of source pictures.
+      target: Folder of target pictures.
+      test_source: Folder of source pictures for the test split.
+      test_target: Folder of target pictures for the test split.
     """
     if (test_source is None) != (test_target is None):
         raise types.InputError("data source 'matched' takes test_source and test_target together")
@@ -106,27 +106,27 @@ def _matched(**options: Any) -> base.Split:
         (path, _by_stem(paths.listing(path, option=option), path)) for option, path in options.items()
     )
     if source.keys() != target.keys():
-        alone = [
-            f"{_some(one.keys() - other.keys())} only in {path}"
-            for one, other, path in ((source, target, first), (target, source, second))
-            if one.keys() - other.keys()
+        unmatched = [
+            f"{_some(stems)} only in {path}"
+            for stems, path in ((source.keys() - target.keys(), first), (target.keys() - source.keys(), second))
+            if stems
         ]
         raise types.InputError(
             f"{first} has {len(source)} pictures and {second} has {len(target)}, "
-            f"and their names do not match: {'; '.join(alone)}"
+            f"and their names do not match: {'; '.join(unmatched)}"
         )
     return base.Split(_ordered(first, source), _ordered(second, target), paired=True)
 
 
 def _ordered(folder: str, by_stem: dict[str, pathlib.Path]) -> paths.Files:
-    """Files in an order that does not depend on their suffixes."""
+    """Returns files in an order that does not depend on their suffixes."""
     return paths.Files(paths.resolve(folder), [by_stem[stem] for stem in sorted(by_stem)])
 
 
-def _by_stem(found: paths.Files, folder: str) -> dict[str, pathlib.Path]:
+def _by_stem(files: paths.Files, folder: str) -> dict[str, pathlib.Path]:
     by_stem: dict[str, pathlib.Path] = {}
-    for path in found.paths:
-        stem = path.relative_to(found.root).with_suffix("").as_posix()
+    for path in files.paths:
+        stem = path.relative_to(files.root).with_suffix("").as_posix()
         if stem in by_stem:
             raise types.InputError(f"{folder} has two pictures called {stem}: {by_stem[stem].name} and {path.name}")
         by_stem[stem] = path

@@ -17,31 +17,31 @@ _BUNDLED = "demo:"
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """Picture files; names are paths relative to `root`."""
+    """Pictures in files; their names are paths relative to `root`."""
 
     root: pathlib.Path
     paths: Sequence[pathlib.Path]
 
     @property
     def origin(self) -> str:
-        """The folder."""
+        """See `Pictures.origin`: the folder."""
         return str(self.root)
 
     def __len__(self) -> int:
-        """As in `Pictures`."""
+        """Number of pictures, readable or not."""
         return len(self.paths)
 
     def name(self, index: int) -> str:
-        """As `Pictures.name`."""
+        """See `Pictures.name`."""
         return self.paths[index].relative_to(self.root).as_posix()
 
     def load(self, index: int, *, shorter: int | None = None) -> Image.Image:
-        """As `Pictures.load`."""
+        """See `Pictures.load`."""
         return decode.decode(self.paths[index], shorter=shorter)
 
 
 def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The path that an option means: `~` is expanded, `demo:` stands for the bundled pictures."""
+    """Returns the path of an option: `~` is expanded, `demo:` stands for the bundled pictures."""
     text = os.fspath(path)
     if text.startswith(_BUNDLED):
         bundled = pathlib.Path(str(resources.files("gqst.data") / "demo"))
@@ -50,10 +50,10 @@ def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def listing(path: str | os.PathLike[str], *, option: str) -> Files:
-    """All picture files under a folder, nested ones too, sorted by path; hidden ones are left out.
+    """Returns all picture files under a folder, nested ones too, sorted by path; hidden ones are left out.
 
     Raises:
-      InputError: the folder is missing, is not one, or holds no picture.
+      InputError: The folder is missing, is not a folder, or holds no picture.
     """
     root = resolve(path)
     if not root.exists():
@@ -66,25 +66,24 @@ def listing(path: str | os.PathLike[str], *, option: str) -> Files:
         raise types.InputError(f"{path} cannot be listed: {error}") from error
     if not paths:
         raise types.InputError(
-            f"no pictures in {path} (data option {option!r}); "
-            f"wanted are files that end in {', '.join(sorted(SUFFIXES))}"
+            f"no pictures in {path} (data option {option!r}); picture files end in {', '.join(sorted(SUFFIXES))}"
         )
     return Files(root, paths)
 
 
 def _walk(root: pathlib.Path) -> list[pathlib.Path]:
-    found = []
+    pictures = []
     entered = set()
     for folder, inner, names in os.walk(root, followlinks=True, onerror=_fail):
         real = os.path.realpath(folder)
-        # A link back to a folder above would go round for ever.
+        # A link back to a folder above would loop forever.
         if real in entered:
             inner.clear()
             continue
         entered.add(real)
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        found += [pathlib.Path(folder, name) for name in names if _is_picture(name)]
-    return found
+        pictures += [pathlib.Path(folder, name) for name in names if _is_picture(name)]
+    return pictures
 
 
 def _fail(error: OSError) -> None:

@@ -14,11 +14,11 @@ from gqst.data.sources import base
 from gqst.pictures import decode
 
 _FORMAT = "array_record"
-# With paired features both come out of one record, asked for one after the other.
+# Paired features come from one record, which is read for one after the other.
 _REMEMBERED = 8
 
 
-@base.SOURCES.register("tfds")
+@base.SOURCES.register("tfds", paired=lambda options: options["paired"])
 def tfds(
     *,
     dataset: str = "cycle_gan/horse2zebra",
@@ -34,16 +34,15 @@ def tfds(
     """Two domains of a TFDS dataset; downloaded and prepared on the first use.
 
     Args:
-      dataset: the builder, as in `cycle_gan/monet2photo` or `my_dataset/my_config:1.0.0`.
-      train_source: the split of source pictures, in the notation of TFDS, as in `train[:80%]`.
-      train_target: the split of target pictures.
-      test_source: the same for the test split; None for none.
-      test_target: the same for the test split; None for none.
-      source_feature: the feature that holds the source pictures.
-      target_feature: the feature that holds the target pictures.
-      paired: whether both features of one example belong together; source and target then name
-        one split.
-      data_dir: where prepared datasets lie; None is the place that TFDS uses.
+      dataset: Builder, as in `cycle_gan/monet2photo` or `my_dataset/my_config:1.0.0`.
+      train_source: Split of source pictures in TFDS notation, as in `train[:80%]`.
+      train_target: Split of target pictures.
+      test_source: Split of source pictures for testing; None for no test split.
+      test_target: Split of target pictures for testing; None for no test split.
+      source_feature: Feature that holds the source pictures.
+      target_feature: Feature that holds the target pictures.
+      paired: Whether both features of an example belong together; source and target then name one split.
+      data_dir: Folder of prepared datasets; None is TFDS's own.
     """
     builder = _prepared(dataset, data_dir)
     _check_feature(builder, dataset, source_feature, "source_feature")
@@ -78,15 +77,15 @@ class Examples:
     feature: str
 
     def __len__(self) -> int:
-        """As in `Pictures`."""
+        """Number of pictures, readable or not."""
         return len(self.examples)
 
     def name(self, index: int) -> str:
-        """As `Pictures.name`."""
+        """See `Pictures.name`."""
         return f"{index:06d}"
 
     def load(self, index: int, *, shorter: int | None = None) -> Image.Image:
-        """As `Pictures.load`."""
+        """See `Pictures.load`."""
         name = f"{self.origin} {self.name(index)}"
         try:
             picture = self.read(index)[self.feature]
@@ -95,7 +94,7 @@ class Examples:
             raise decode.UnreadableError(name, _first_line(error)) from error
         if isinstance(picture, bytes):
             return decode.decode(io.BytesIO(picture), shorter=shorter, name=name)
-        # tfds.testing.mock_data makes up arrays, not files.
+        # tfds.testing.mock_data generates arrays, not files.
         return Image.fromarray(np.squeeze(picture)).convert("RGB")
 
 
@@ -106,13 +105,13 @@ def _prepared(dataset: str, data_dir: str | None) -> Any:
     try:
         builder = tensorflow_datasets.builder(dataset, data_dir=data_dir)
     except tensorflow_datasets.core.registered.DatasetNotFoundError as error:
-        known = tensorflow_datasets.list_builders(with_community_datasets=False)
+        datasets = tensorflow_datasets.list_builders(with_community_datasets=False)
         name = str(dataset).split("/")[0].split(":")[0]
         raise types.InputError(
-            f"TFDS has no dataset {name!r}{registry.hint(name, known)}, neither its own nor "
+            f"TFDS has no dataset {name!r}{registry.hint(name, datasets)}, neither its own nor "
             f"prepared in {data_dir or 'its data folder'}"
         ) from error
-    # What a wrong config or version raises differs: ValueError, AssertionError, AttributeError.
+    # A wrong config or version raises ValueError, AssertionError or AttributeError.
     except Exception as error:
         raise types.InputError(f"TFDS has no {dataset!r}: {_first_line(_root_cause(error))}") from error
     try:
@@ -127,7 +126,7 @@ def _prepared(dataset: str, data_dir: str | None) -> Any:
 
 
 def _open(builder: Any, dataset: str, split: str) -> tuple[Sequence[Any], Callable[[int], Any]]:
-    """The examples of a split, and a reader of them that remembers the last few."""
+    """Returns the examples of a split, and a reader of them that caches the last few."""
     import tensorflow_datasets
 
     try:
@@ -137,26 +136,25 @@ def _open(builder: Any, dataset: str, split: str) -> tuple[Sequence[Any], Callab
             f"{dataset} is prepared in {builder.data_dir} in a format without random access; "
             f"prepare it again with file_format={_FORMAT!r} or give another data_dir"
         ) from error
-    # An unknown split, or a slice of one with nothing in it.
+    # An unknown split, or an empty slice of one.
     except (ValueError, KeyError) as error:
-        known = ", ".join(sorted(builder.info.splits))
+        splits = ", ".join(sorted(builder.info.splits))
         raise types.InputError(
-            f"{dataset} has no pictures in split {split!r}; its splits are: {known or 'none'}"
+            f"{dataset} has no pictures in split {split!r}; its splits are: {splits or 'none'}"
         ) from error
-    # Pictures come as the files that they are. TFDS itself would, without TensorFlow, decode no 16
-    # bits, turn no picture upright and decode large ones whole. Set afterwards, because mock_data
-    # fails on any decoders given.
+    # Pictures stay encoded. Without TensorFlow, TFDS's own decoder handles no 16 bits, turns no picture
+    # upright and decodes large ones whole. Set afterwards, because mock_data fails on any decoders given.
     skip = tensorflow_datasets.decode.SkipDecoding()
     examples.decoders = dict.fromkeys(_picture_features(builder), skip)
     return examples, functools.lru_cache(_REMEMBERED)(examples.__getitem__)
 
 
 def _check_feature(builder: Any, dataset: str, feature: str, option: str) -> None:
-    known = _picture_features(builder)
-    if feature not in known:
+    features = _picture_features(builder)
+    if feature not in features:
         raise types.InputError(
             f"data option {option!r}: {dataset} has no picture feature {feature!r}"
-            f"{registry.hint(str(feature), known)}; there are: {', '.join(sorted(known)) or 'none'}"
+            f"{registry.hint(str(feature), features)}; there are: {', '.join(sorted(features)) or 'none'}"
         )
 
 
@@ -164,7 +162,7 @@ def _picture_features(builder: Any) -> list[str]:
     import tensorflow_datasets
 
     image = tensorflow_datasets.features.Image
-    # Floats are stored as the bytes of pictures that mean something else.
+    # Float features are stored as the bytes of pictures with another meaning.
     return [
         key
         for key, feature in builder.info.features.items()
@@ -173,7 +171,7 @@ def _picture_features(builder: Any) -> list[str]:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """What went wrong first, where TFDS wraps errors in errors."""
+    """Returns the first error of a chain, since TFDS wraps errors in errors."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
