@@ -1,73 +1,37 @@
-"""The train step of a config compiled for devices that are not here: what it takes and whether it fits."""
+"""The estimate of a config on a target: memory, time at best, and the largest batch that fits."""
 
 import dataclasses
-import hashlib
-import importlib.metadata
-import json
 import math
 import pathlib
-import re
-import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
-import gqst
-from gqst import config, types
+from gqst import config
 from gqst.data import sources
-from gqst.pictures import files
-from gqst.plan import hardware, traffic
-from gqst.runtime import devices
-from gqst.training import parallel, step
-from gqst.training.recipe import Recipe
+from gqst.plan import compiled, hardware
 
-_LARGEST = 4096
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_MOST = 4096  # units of a batch, more than any device holds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Compiled:
-    """What a compiler says of one step, in bytes and floating-point operations of one device.
-
-    Attributes:
-      state: parameters, optimiser and other state, and the pictures of the step.
-      temporaries: activations and gradients, at their most.
-      program: the code, where it lies in the same memory.
-      flops: operations of a step.
-      traffic: read from and written to memory.
-      refused: of what the compiler refused because it does not fit, how much it would take; 0 otherwise, and the
-        others are then 0.
-    """
-
-    state: int = 0
-    temporaries: int = 0
-    program: int = 0
-    flops: float = 0.0
-    traffic: float = 0.0
-    refused: int = 0
-
-    @property
-    def memory(self) -> int:
-        """In all."""
-        return self.refused or self.state + self.temporaries + self.program
-
-    def fits(self, usable: float) -> bool:
-        """Whether so many bytes of a device's memory are enough."""
-        return not self.refused and self.memory <= usable
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class Estimate:
     """A config on a target.
 
     Attributes:
-      target, devices, kind: as the user named it, how many devices it has, and what they are.
-      image_size, batch_size, compute_dtype, remat, accumulate, steps: of the config.
-      usable: bytes of a device's memory that there are; None if not known.
-      compiled: the step.
-      seconds_compute, seconds_memory: of a step at the device's highest rates; None if these are not known.
-      largest_batch: the largest batch over all devices that fits; None if it was not searched.
+      target: Name of the target as the user gave it.
+      devices: Number of devices.
+      kind: JAX's name for the devices.
+      image_size: Side of the crops in pixels.
+      batch_size: Pictures of each domain in a step, over all devices.
+      compute_dtype: Data type of activations, as in the config.
+      remat: Rematerialization, as in the config.
+      accumulate: Number of parts of a batch.
+      steps: Length of the run.
+      usable: Usable bytes of a device's memory; None if unknown.
+      compiled: The compiler's figures for one step.
+      seconds_compute: Time of a step's operations at the device's peak rate; None if unknown.
+      seconds_memory: Time of a step's memory traffic at the device's peak bandwidth; None if unknown.
+      largest_batch: Largest batch over all devices that fits, 0 if none does; None if not searched for.
     """
 
     target: str
@@ -80,24 +44,25 @@ class Plan:
     accumulate: int
     steps: int
     usable: float | None
-    compiled: Compiled
+    compiled: compiled.Compiled
     seconds_compute: float | None
     seconds_memory: float | None
     largest_batch: int | None
 
     @property
     def fits(self) -> bool | None:
-        """Whether there is memory enough; None if that is not known."""
+        """Whether a device has enough memory; None if unknown."""
         return None if self.usable is None else self.compiled.fits(self.usable)
 
     @property
     def seconds(self) -> float | None:
-        """Of a step, at best."""
-        both = (self.seconds_compute, self.seconds_memory)
-        return None if None in both else max(both)  # type: ignore[type-var]
+        """Time of a step at best: the longer of compute and memory (the roofline); None if unknown."""
+        if self.seconds_compute is None or self.seconds_memory is None:
+            return None
+        return max(self.seconds_compute, self.seconds_memory)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """Returns all fields and properties in a form that JSON can hold; `hours` is the whole run at best."""
         return {
             **dataclasses.asdict(self),
             "compiled": {**dataclasses.asdict(self.compiled), "memory": self.compiled.memory},
@@ -107,43 +72,43 @@ class Plan:
         }
 
 
-def make(
+def estimate(
     cfg: config.Config,
     target: hardware.Target,
     *,
-    search: bool = True,
+    find_largest: bool = True,
     cache: pathlib.Path | None = None,
     say: Callable[[str], None] = lambda text: None,
-) -> Plan:
-    """The plan of a config on a target; each compilation takes minutes where the networks are large.
+) -> Estimate:
+    """Estimates a config on a target; each compilation takes minutes where the networks are large.
 
     Args:
-      cfg: the experiment.
-      target: the devices.
-      search: whether to look for the largest batch that fits.
-      cache: folder of what earlier compilations said; None keeps nothing.
-      say: is told what is being done.
+      cfg: The experiment.
+      target: The devices.
+      find_largest: Whether to search for the largest batch that fits.
+      cache: Folder of what earlier compilations said; None stores nothing.
+      say: Callback for lines of progress.
 
     Raises:
-      InputError: the config does not go with the target, or its compiler fails.
+      InputError: The config does not suit the target, or its compiler fails.
     """
-    paired = sources.build(cfg.data, validation=cfg.validation).paired
-    known: dict[int, Compiled] = {}
+    paired = sources.is_paired(cfg.data)
+    steps: dict[int, compiled.Compiled] = {}
 
-    def compiled(batch_size: int) -> Compiled:
-        if batch_size not in known:
-            changed = dataclasses.replace(cfg, batch_size=batch_size)
-            known[batch_size] = _compile(changed, target, paired=paired, cache=cache, say=say)
-        return known[batch_size]
+    def compile_batch(batch_size: int) -> compiled.Compiled:
+        if batch_size not in steps:
+            resized = dataclasses.replace(cfg, batch_size=batch_size)
+            steps[batch_size] = compiled.compile_step(resized, target, paired=paired, cache=cache, say=say)
+        return steps[batch_size]
 
-    found = compiled(cfg.batch_size)
+    step = compile_batch(cfg.batch_size)
     usable = target.chip.memory
     largest = None
-    if search and usable is not None:
-        largest = largest_fitting(compiled, usable, unit=len(target.devices) * cfg.accumulate)
+    if find_largest and usable is not None:
+        largest = largest_batch(compile_batch, usable, unit=len(target.devices) * cfg.accumulate)
     rate = target.chip.flops if cfg.compute_dtype == "bfloat16" else target.chip.flops_float32
     bandwidth = target.chip.bandwidth
-    return Plan(
+    return Estimate(
         target=target.name,
         devices=len(target.devices),
         kind=target.kind,
@@ -154,117 +119,81 @@ def make(
         accumulate=cfg.accumulate,
         steps=cfg.steps,
         usable=usable,
-        compiled=found,
-        seconds_compute=None if rate is None or found.refused else found.flops / rate,
-        seconds_memory=None if bandwidth is None or found.refused else found.traffic / bandwidth,
+        compiled=step,
+        seconds_compute=None if rate is None or step.refused else step.flops / rate,
+        seconds_memory=None if bandwidth is None or step.refused else step.traffic / bandwidth,
         largest_batch=largest,
     )
 
 
-def largest_fitting(compiled: Callable[[int], Compiled], usable: float, *, unit: int) -> int:
-    """The largest multiple of `unit` whose step fits; 0 if none does.
+def largest_batch(compile_batch: Callable[[int], compiled.Compiled], usable: float, *, unit: int) -> int:
+    """Returns the largest multiple of `unit` whose step fits, 0 if none does.
 
-    Both it and the next one, which does not fit, were compiled. Memory grows about linearly with the batch, until a
-    TPU's compiler begins to save it. All temporaries of the smallest one are taken to grow at first; from there on a
-    line through the last two sizes says where to look. Where it says that nothing more fits, larger and larger steps
-    beyond find out. What a compiler says of a size that it refuses is no point of the line: then the middle is next.
+    Both that batch and the next one, which does not fit, have then been compiled.
+
+    Args:
+      compile_batch: Compiles the step of a batch size.
+      usable: Usable bytes of a device's memory.
+      unit: Batch size of which the result is a multiple.
     """
-    base = compiled(unit)
-    if not base.fits(usable):
+    smallest = compile_batch(unit)
+    if not smallest.fits(usable):
         return 0
-    low, high = 1, _LARGEST
-    held, slope = base.memory, max(float(base.temporaries), 1.0)
-    beyond, halve, missed = 1, False, False
-    while high - low > 1:
-        guess = low + max(math.floor((usable - held) / slope), beyond)
-        guess = (low + high) // 2 if halve else min(guess, high - 1)
-        made = compiled(guess * unit)
-        # Where the compiler saves memory, a larger step may take less: then a quarter of the growth so far.
-        growth = (made.memory - base.memory) / (guess - 1)
-        slope = max((made.memory - held) / (guess - low), growth / 4, 1.0)
-        if made.fits(usable):
-            beyond = 2 * beyond if guess == low + beyond else 1
-            low, held, missed = guess, made.memory, False
+    bracket = Bracket(smallest, usable)
+    while not bracket.closed:
+        units = bracket.propose()
+        bracket.record(units, compile_batch(units * unit))
+    return bracket.fitting * unit
+
+
+class Bracket:
+    """The largest batch that fits, narrowed down between one that fits and one that does not, in units.
+
+    A compilation takes minutes, so the next size is extrapolated from memory, along a line through the last two
+    sizes: memory grows about linearly until a TPU's compiler nears its limit and starts to save. Where the line says
+    that nothing more fits, strides beyond it double as long as they succeed. Bisection takes over once the line has
+    been wrong twice in a row, or once the compiler has refused a size: the memory of such a size is not on the line.
+
+    Attributes:
+      fitting: Largest number of units that is known to fit.
+      failing: Smallest number of units that is taken not to fit.
+    """
+
+    def __init__(self, smallest: compiled.Compiled, usable: float):
+        """Starts from the step of one unit, which fits; all of its temporaries are assumed to grow with the batch."""
+        self.fitting, self.failing = 1, _MOST
+        self._usable = usable
+        self._smallest = smallest.memory
+        self._memory = smallest.memory  # of the step of `fitting` units
+        self._slope = max(float(smallest.temporaries), 1.0)  # bytes per unit
+        self._stride = 1
+        self._missed = self._bisecting = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the next larger number of units is known not to fit."""
+        return self.failing - self.fitting <= 1
+
+    def propose(self) -> int:
+        """Returns the number of units to compile next, strictly between `fitting` and `failing`."""
+        if self._bisecting:
+            return (self.fitting + self.failing) // 2
+        predicted = math.floor((self._usable - self._memory) / self._slope)
+        return min(self.fitting + max(predicted, self._stride), self.failing - 1)
+
+    def record(self, units: int, step: compiled.Compiled) -> None:
+        """Narrows the bracket by the compiled step of a proposed number of units."""
+        self._update_slope(units, step.memory)
+        if step.fits(self._usable):
+            self._stride = 2 * self._stride if units == self.fitting + self._stride else 1
+            self.fitting, self._memory, self._missed = units, step.memory, False
         else:
-            high, beyond, halve, missed = guess, 1, halve or missed or bool(made.refused), True
-    return low * unit
+            self._stride = 1
+            self._bisecting = self._bisecting or self._missed or bool(step.refused)
+            self.failing, self._missed = units, True
 
-
-def _compile(
-    cfg: config.Config,
-    target: hardware.Target,
-    *,
-    paired: bool,
-    cache: pathlib.Path | None,
-    say: Callable[[str], None],
-) -> Compiled:
-    recipe = Recipe(cfg, paired=paired)
-    parallel.check_batch(cfg.batch_size, devices=len(target.devices), accumulate=cfg.accumulate)
-    lowered = _lower(recipe, target)
-    path = None
-    if cache is not None:
-        versions = [importlib.metadata.version("jaxlib"), _version("libtpu"), _version("jax-cuda12-plugin")]
-        known = "\n".join([gqst.__version__, target.name, target.kind, *versions, lowered.as_text()])
-        path = cache / f"{hashlib.sha256(known.encode()).hexdigest()}.json"
-        if path.is_file():
-            return Compiled(**json.loads(path.read_text(encoding="utf-8")))
-    say(f"compiling the step for {target.name} with batch_size={cfg.batch_size}")
-    started = time.monotonic()
-    made = _finish(cfg, recipe, target, lowered)
-    say(f"compiled in {time.monotonic() - started:.0f} s: {made.memory / 2**30:.2f} GiB a device")
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_text(path, json.dumps(dataclasses.asdict(made)))
-    return made
-
-
-def _lower(recipe: Recipe, target: hardware.Target) -> Any:
-    jitted = parallel.jitted(step.build(recipe), devices.Placement(target.devices))
-    traced = jitted.trace(*step.abstract_arguments(recipe))
-    return traced.lower(lowering_platforms=(target.platform,))
-
-
-def _finish(cfg: config.Config, recipe: Recipe, target: hardware.Target, lowered: Any) -> Compiled:
-    options: dict[str, Any] | None = devices.compile_options(1, target.devices)
-    if target.platform == "cuda":
-        options = {"xla_gpu_autotune_level": 0}  # there is nothing here to time alternatives on
-    try:
-        made = lowered.compile(compiler_options=options)
-    except jax.errors.JaxRuntimeError as error:
-        needed = _refused(str(error))
-        if needed is None:
-            raise types.InputError(f"{target.name}: the compiler says: {str(error).splitlines()[0][:300]}") from error
-        return Compiled(refused=needed)
-    memory = made.memory_analysis()
-    cost = made.cost_analysis() or {}
-    # A loop over the parts of a batch is counted once by compilers.
-    flops = cost.get("flops", 0.0) if cfg.accumulate == 1 else 0.0
-    return Compiled(
-        state=memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
-        temporaries=memory.temp_size_in_bytes,
-        program=memory.generated_code_size_in_bytes,
-        flops=flops if flops > 0.0 else _flops(cfg, recipe) / len(target.devices),
-        traffic=traffic.of(made.as_text()),
-    )
-
-
-def _refused(said: str) -> int | None:
-    """The bytes that a program would take, by the compiler's word that it does not fit; None for other words."""
-    needed = re.search(r"(?:Used |temporaries \()([\d.]+)([KMGT])", said)
-    if "RESOURCE_EXHAUSTED" not in said or needed is None:
-        return None
-    return round(float(needed.group(1)) * _UNITS[needed.group(2)])
-
-
-def _flops(cfg: config.Config, recipe: Recipe) -> float:
-    """The operations of a step in one part, as they stand in the program before any compiler changes it."""
-    here = hardware.find("cpu")
-    lowered = _lower(Recipe(dataclasses.replace(cfg, accumulate=1), paired=recipe.paired), here)
-    return float(lowered.cost_analysis()["flops"])
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    def _update_slope(self, units: int, memory: int) -> None:
+        secant = (memory - self._memory) / (units - self.fitting)
+        # Where the compiler saves memory, a larger step may even take less: at least a quarter of the mean growth.
+        mean = (memory - self._smallest) / (units - 1)
+        self._slope = max(secant, mean / 4, 1.0)

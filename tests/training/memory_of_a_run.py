@@ -1,4 +1,4 @@
-"""What steps of a config take here, and what a plan says of it, as JSON: `python -m ... CONFIG KEY=VALUE ...`."""
+"""What steps of a config take here, and what an estimate says of it, as JSON: `python -m ... CONFIG KEY=VALUE ...`."""
 
 import ctypes
 import gc
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from gqst import overrides
-from gqst.plan import estimate, hardware
+from gqst.plan import compiled, hardware
 from gqst.training import parallel
 from gqst.training.recipe import Recipe
 
@@ -25,7 +25,7 @@ def _resident(key: str) -> int:
 def main(name: str, changes: list[str]) -> None:
     """Prints both, in bytes."""
     cfg = overrides.override(overrides.load(name), changes)
-    planned = estimate.make(cfg, hardware.find("cpu"), search=False)
+    estimated = compiled.compile_step(cfg, hardware.find("cpu"), paired=False)
     across = parallel.build(Recipe(cfg, paired=False), batch_size=cfg.batch_size, devices=jax.local_devices()[:1])
     rng = np.random.default_rng(0)
     shape = (cfg.batch_size, cfg.image_size, cfg.image_size, 3)
@@ -40,7 +40,7 @@ def main(name: str, changes: list[str]) -> None:
     for _ in range(3):
         now, _ = jax.block_until_ready(across.step(now, pictures))
     measured = _resident("VmHWM") - before + held
-    print(json.dumps({"planned": planned.compiled.memory, "measured": measured}))
+    print(json.dumps({"estimated": estimated.memory, "measured": measured}))
 
 
 if __name__ == "__main__":
