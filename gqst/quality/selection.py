@@ -19,9 +19,10 @@ class Standing:
     style_distance: float
     shortfall: float
 
-    def beats(self, other: "Standing | None") -> bool:
-        """Whether this round is the better: targets met first, then the smaller style distance."""
-        return other is None or self._rank() < other._rank()
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Sort key, less is better: the targets come first, met or not, then the style distance."""
+        return max(self.shortfall, 0.0), self.style_distance
 
     def dominates(self, other: "Standing") -> bool:
         """Whether this round is no worse in either, and better in one."""
@@ -32,9 +33,6 @@ class Standing:
         """As JSON can hold it."""
         return dataclasses.asdict(self)
 
-    def _rank(self) -> tuple[float, float]:
-        return max(self.shortfall, 0.0), self.style_distance
-
 
 def front(standings: Sequence[Standing]) -> list[Standing]:
     """The Pareto set: those that no other dominates, the best first; of equal ones the earliest."""
@@ -43,7 +41,7 @@ def front(standings: Sequence[Standing]) -> list[Standing]:
         if any(other.dominates(one) or _equal(other, one) for other in kept):
             continue
         kept = [other for other in kept if not one.dominates(other)] + [one]
-    return sorted(kept, key=Standing._rank)
+    return sorted(kept, key=lambda s: s.rank)
 
 
 def stalled(standings: Sequence[Standing], rounds: int) -> bool:

@@ -1,1 +1,1 @@
-"""`python -m gqst.sweep`: a search for better values of config keys."""
+"""`python -m gqst.sweep`: a hyperparameter search over config keys."""

@@ -11,25 +11,30 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m gqst.sweep",
         description=(
-            "Trains a config with other values of some keys, again and again, and keeps the trials that no other beats "
-            "in both style distance and quality, as held-out rounds measure them. Started again with the same command, "
-            "it goes on. Needs: pip install gqst[sweep]"
+            "Trains a config again and again with different values of some keys, and reports the trials that no other "
+            "beats in both style distance and quality, measured on held-out pictures. The same command resumes "
+            "a search. Needs: pip install gqst[sweep]"
         ),
     )
     cli.add_config_flags(parser)
     parser.add_argument(
-        "--study", type=pathlib.Path, required=True, help="folder: study.db, a run for each trial, table.csv, front.png"
+        "--study",
+        type=pathlib.Path,
+        required=True,
+        help="folder for study.db, a run for each trial, table.csv and front.png",
     )
     parser.add_argument(
         "--search",
         nargs="+",
         required=True,
         metavar="KEY=RANGE",
-        help="what to vary: KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=A,B,C, as in losses.content.weight=0.01..1:log",
+        help="keys to vary: KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=A,B,C, as in losses.content.weight=0.01..1:log",
     )
-    parser.add_argument("--trials", type=int, default=20, help="trials in all, earlier ones counted (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
-    parser.add_argument("--no-pruning", action="store_true", help="let trials finish that fall behind")
+    parser.add_argument(
+        "--trials", type=int, default=20, help="number of trials in all, earlier ones included (default: 20)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the search (default: 0)")
+    parser.add_argument("--no-pruning", action="store_true", help="do not end trials that fall behind")
     flags = parser.parse_args(argv)
     if flags.trials < 1:
         parser.error(f"--trials {flags.trials} is not a number of trials")

@@ -1,4 +1,4 @@
-"""The trials of a search as text, CSV and a plot of their Pareto front."""
+"""The trials of a study as text, CSV and a plot of their Pareto front."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from gqst.sweep import search
 
 
 def text(spaces: Sequence[search.Space], trials: Sequence[search.Trial]) -> str:
-    """A table of all trials, those of the Pareto front first and marked."""
+    """Returns a table of all trials, those on the Pareto front first and marked."""
     head = ["", "trial", "style distance", "quality", "state", *(space.key for space in spaces)]
     rows = [
         ["*" if t.front else "", str(t.number), _short(t.style_distance), _short(t.quality), t.state]
@@ -21,7 +21,7 @@ def text(spaces: Sequence[search.Space], trials: Sequence[search.Trial]) -> str:
     lines = []
     for row in (head, *rows):
         lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    lines.append("* no other trial is better in both: less style distance, more quality; of held-out pictures")
+    lines.append("* no other trial has both less style distance and more quality on held-out pictures")
     return "\n".join(lines)
 
 
@@ -42,24 +42,25 @@ def _plot(path: pathlib.Path, trials: Sequence[search.Trial]) -> None:
 
     figure = matplotlib.figure.Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.subplots()
-    known = [(t, t.style_distance, t.quality) for t in trials if t.style_distance is not None and t.quality is not None]
+    measured = [
+        (t, t.style_distance, t.quality) for t in trials if t.style_distance is not None and t.quality is not None
+    ]
     for label, chosen, color, marker in (
-        ("pruned or failed", [k for k in known if k[0].state != "complete"], "0.8", "x"),
-        ("complete", [k for k in known if k[0].state == "complete" and not k[0].front], "0.5", "o"),
-        ("Pareto front", [k for k in known if k[0].front], "C3", "o"),
+        ("pruned or failed", [m for m in measured if m[0].state != "complete"], "0.8", "x"),
+        ("complete", [m for m in measured if m[0].state == "complete" and not m[0].front], "0.5", "o"),
+        ("Pareto front", [m for m in measured if m[0].front], "C3", "o"),
     ):
         if chosen:
-            axes.scatter([k[1] for k in chosen], [k[2] for k in chosen], label=label, color=color, marker=marker)
-    for trial, distance, quality in known:
+            axes.scatter([m[1] for m in chosen], [m[2] for m in chosen], label=label, color=color, marker=marker)
+    for trial, distance, quality in measured:
         if trial.front:
             axes.annotate(str(trial.number), (distance, quality), xytext=(4, 4), textcoords="offset points")
-    axes.set_xlabel("style distance of held-out fakes (less is better)")
-    axes.set_ylabel("quality of held-out fakes (more is better)")
-    if known:
+    axes.set_xlabel("style distance of held-out fakes (lower is better)")
+    axes.set_ylabel("quality of held-out fakes (higher is better)")
+    if measured:
         axes.legend()
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png", dpi=120)
-    part.replace(path)
+    with files.atomic(path) as part:
+        figure.savefig(part, format="png", dpi=120)
 
 
 def _rank(trial: search.Trial) -> tuple[bool, bool, float]:

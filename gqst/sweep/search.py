@@ -1,4 +1,4 @@
-"""Hyper-parameter search over config keys with Optuna, for two ends at once: near the style, good in quality."""
+"""Hyperparameter search over config keys with Optuna, for two objectives: style distance and quality."""
 
 import dataclasses
 import importlib
@@ -11,22 +11,23 @@ from typing import Any
 import jax
 
 from gqst import config, overrides, types
+from gqst.quality import selection
 from gqst.runtime import progress
 from gqst.training import loop
 
-_EARLIEST = 3
-"""Finished trials before one may be cut short."""
+_TRIALS_BEFORE_PRUNING = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """The values that a config key may take.
+    """The values that a config key may take: a range or choices.
 
     Attributes:
-      key: of the config.
-      low, high: ends of a range; whole numbers where both are.
-      log: whether the range is even in its logarithm.
-      choices: the values, where it is no range.
+      key: Key of the config.
+      low: Lower end of a range, which is one of integers if both ends are.
+      high: Upper end of a range.
+      log: Whether to sample the logarithm of a range uniformly.
+      choices: The values, instead of a range.
     """
 
     key: str
@@ -36,7 +37,7 @@ class Space:
     choices: tuple[Any, ...] = ()
 
     def suggest(self, trial: Any) -> Any:
-        """The value that an Optuna trial shall take."""
+        """Returns the value that an Optuna trial is to take."""
         if self.choices:
             return trial.suggest_categorical(self.key, list(self.choices))
         if isinstance(self.low, int) and isinstance(self.high, int):
@@ -46,15 +47,15 @@ class Space:
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One trial as it stands.
+    """One trial of a study.
 
     Attributes:
-      number: of it, from 0.
-      values: of the keys.
+      number: Number of the trial, from 0.
+      values: Values of the keys.
       state: `complete`, `pruned` (fell behind), `failed` or `running`.
-      style_distance: of its best round; None before one.
-      quality: of that round: ssim to the truth of paired data, else contrast_structure to the source.
-      front: whether no other trial beats it in both.
+      style_distance: Style distance of its best round; None before the first.
+      quality: Quality of that round: ssim to the truth for paired data, else contrast_structure to the source.
+      front: Whether it is on the Pareto front: no other trial is better in both.
     """
 
     number: int
@@ -66,7 +67,7 @@ class Trial:
 
 
 def parse(text: str) -> Space:
-    """The space of KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=A,B,C; InputError for anything else."""
+    """Parses KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=A,B,C; InputError for anything else."""
     key, equals, values = text.partition("=")
     if not (key and equals and values):
         raise types.InputError(f"--search {text!r} is not of the form KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=A,B,C")
@@ -91,25 +92,28 @@ def run(
     seed: int = 0,
     pruning: bool = True,
 ) -> list[Trial]:
-    """All trials of a study, after it has as many as asked for; each is a run in `folder/trials/NUMBER`.
+    """Runs trials until a study has as many as asked for, and returns all of them.
+
+    Each trial is a run in `folder/trials/NUMBER`.
 
     Args:
-      cfg: what the trials have in common.
-      spaces: what is varied.
-      folder: of the study; one that is there goes on.
-      trials: how many there shall be in all.
-      seed: of the search.
-      pruning: whether a trial ends that is behind the median of the finished ones in both at the same round.
+      cfg: The config that the trials share.
+      spaces: The values to try for each key.
+      folder: Folder of the study; an existing study is resumed.
+      trials: Number of trials in all, earlier ones included.
+      seed: Seed of the sampler.
+      pruning: Whether to end a trial that is worse in both objectives than the median of the finished ones after
+        as many rounds.
 
     Raises:
-      InputError: Optuna is missing, a key is unknown, or the folder holds another search.
+      InputError: Optuna is missing, a key is unknown, or the folder holds a study of another config or other spaces.
     """
     optuna = _optuna()
-    for space in spaces:  # an unknown key is found before anything is trained
+    for space in spaces:  # fails for an unknown key before anything is trained
         value = space.choices[0] if space.choices else space.low
         overrides.override(cfg, [f"{space.key}={value!r}"])
     folder.mkdir(parents=True, exist_ok=True)
-    asked = json.dumps({"config": overrides.to_json(cfg), "search": [dataclasses.asdict(space) for space in spaces]})
+    question = json.dumps({"config": overrides.to_json(cfg), "search": [dataclasses.asdict(space) for space in spaces]})
     study = optuna.create_study(
         storage=f"sqlite:///{(folder / 'study.db').absolute()}",
         study_name="gqst",
@@ -117,58 +121,58 @@ def run(
         sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True),
         load_if_exists=True,
     )
-    if study.user_attrs.get("asked", asked) != asked:
+    if study.user_attrs.get("asked", question) != question:
         raise types.InputError(f"{folder} holds a search of another config or other ranges: give another --study")
-    study.set_user_attr("asked", asked)
-    done = sum(trial.state.is_finished() for trial in study.trials)
+    study.set_user_attr("asked", question)
+    finished = sum(trial.state.is_finished() for trial in study.trials)
 
     def objective(trial: Any) -> tuple[float, float]:
         values = {space.key: space.suggest(trial) for space in spaces}
         progress.say(f"trial {trial.number + 1}: " + ", ".join(f"{key}={value}" for key, value in values.items()))
-        chosen = overrides.override(cfg, [f"{key}={value!r}" for key, value in values.items()])
-        rounds: list[tuple[float, float]] = []
-        best: tuple[float, float, float] | None = None
+        trial_cfg = overrides.override(cfg, [f"{key}={value!r}" for key, value in values.items()])
+        standings: list[selection.Standing] = []
+        objectives: list[tuple[float, float]] = []  # style distance and quality of each round
+
+        def best() -> tuple[float, float]:
+            return objectives[min(range(len(standings)), key=lambda i: standings[i].rank)]
 
         def on_round(step: int, metrics: Mapping[str, Any], sample: pathlib.Path) -> None:
-            nonlocal best
             del sample
             if step == 0:
                 return
-            found = metrics["eval/style_distance"], metrics.get("eval/ssim", metrics["eval/contrast_structure"])
-            rank = (metrics["eval/shortfall"], *found)
-            if best is None or rank[:2] < best[:2]:
-                best = rank
-            rounds.append(found)
-            trial.set_user_attr("rounds", rounds)
-            trial.set_user_attr("best", best[1:])
-            if pruning and _behind(study, rounds):
+            style_distance = metrics["eval/style_distance"]
+            quality = metrics.get("eval/ssim", metrics["eval/contrast_structure"])
+            standings.append(selection.Standing(step, style_distance, metrics["eval/shortfall"]))
+            objectives.append((style_distance, quality))
+            trial.set_user_attr("rounds", objectives)
+            trial.set_user_attr("best", best())
+            if pruning and _falls_behind(study, objectives):
                 raise optuna.TrialPruned
 
         try:
-            loop.fit(chosen, folder / "trials" / str(trial.number), on_round=on_round, quiet=True)
+            loop.fit(trial_cfg, folder / "trials" / str(trial.number), on_round=on_round, quiet=True)
         finally:
-            jax.clear_caches()  # every trial compiles its own
-        assert best is not None
-        return best[1], best[2]
+            jax.clear_caches()  # every trial compiles programs of its own
+        return best()
 
-    left = trials - done
-    if left > 0:
-        study.optimize(objective, n_trials=left, catch=(types.RunError,))
-    return _told(study, optuna)
+    remaining = trials - finished
+    if remaining > 0:
+        study.optimize(objective, n_trials=remaining, catch=(types.RunError,))
+    return _trials(study, optuna)
 
 
-def _behind(study: Any, rounds: Sequence[tuple[float, float]]) -> bool:
-    """Whether a trial is worse than the median of the finished ones after as many rounds, in both."""
-    count = len(rounds)
-    others = [trial.user_attrs.get("rounds", []) for trial in study.trials if trial.state.name == "COMPLETE"]
-    peers = [other[count - 1] for other in others if len(other) >= count]
-    if len(peers) < _EARLIEST:
+def _falls_behind(study: Any, objectives: Sequence[tuple[float, float]]) -> bool:
+    """Returns whether the last round is worse in both objectives than the median of finished trials at that round."""
+    round_index = len(objectives) - 1
+    complete = [trial.user_attrs.get("rounds", []) for trial in study.trials if trial.state.name == "COMPLETE"]
+    peers = [rounds[round_index] for rounds in complete if len(rounds) > round_index]
+    if len(peers) < _TRIALS_BEFORE_PRUNING:
         return False
-    distance, quality = rounds[-1]
-    return distance > statistics.median(p[0] for p in peers) and quality < statistics.median(p[1] for p in peers)
+    style_distance, quality = objectives[-1]
+    return style_distance > statistics.median(p[0] for p in peers) and quality < statistics.median(p[1] for p in peers)
 
 
-def _told(study: Any, optuna: Any) -> list[Trial]:
+def _trials(study: Any, optuna: Any) -> list[Trial]:
     complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     front = {trial.number for trial in study.best_trials} if complete else set()
     return [

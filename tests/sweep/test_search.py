@@ -1,4 +1,4 @@
-"""A search: what it varies, what it finds, and how it goes on."""
+"""A search: its spaces, its trials, and how it resumes."""
 
 import csv
 import sys
@@ -44,7 +44,7 @@ def pretended(monkeypatch):
             metrics = {"eval/style_distance": 1.0 + weight, "eval/contrast_structure": weight / (1 + weight)}
             on_round(step, {**metrics, "eval/shortfall": 0.0}, workdir)
 
-    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr(loop, "fit", train)
     return trained
 
 
@@ -89,11 +89,29 @@ def test_a_trial_that_falls_behind_is_pruned(monkeypatch, tmp_path):
             found = {"eval/style_distance": 9.0 if bad else 1.0, "eval/contrast_structure": 0.1 if bad else 0.5}
             on_round(step, {**found, "eval/shortfall": 0.0}, workdir)
 
-    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr(loop, "fit", train)
     cfg = conftest.small("photo2painting")
     trials = search.run(cfg, [search.parse("seed=0..9")], tmp_path / "s", trials=5)
     assert [t.state for t in trials] == ["complete"] * 3 + ["pruned", "complete"]
     assert calls == [3, 3, 3, 2, 3] and not trials[3].front
+
+
+def test_the_best_round_of_a_trial_meets_the_targets_first(monkeypatch, tmp_path):
+    def train(cfg, workdir, *, on_round, quiet):
+        for step, distance, quality, shortfall in [
+            (0, 0.1, 0.9, 0.0),  # the untrained generator does not count
+            (10, 0.5, 0.3, 0.2),
+            (20, 3.0, 0.6, 0.0),
+            (30, 2.0, 0.5, 0.0),
+            (40, 2.0, 0.8, 0.0),  # equals do not replace the first
+        ]:
+            metrics = {"eval/style_distance": distance, "eval/contrast_structure": quality}
+            on_round(step, {**metrics, "eval/shortfall": shortfall}, workdir)
+
+    monkeypatch.setattr(loop, "fit", train)
+    cfg = conftest.small("photo2painting")
+    (trial,) = search.run(cfg, [search.parse("seed=0..9")], tmp_path / "s", trials=1)
+    assert (trial.style_distance, trial.quality, trial.front) == (2.0, 0.5, True)
 
 
 def test_bad_input(capsys, monkeypatch, tmp_path, pretended):
