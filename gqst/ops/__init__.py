@@ -1,1 +1,1 @@
-"""Operations on arrays that networks, losses and metrics are made of."""
+"""Array operations shared by networks, losses and metrics."""

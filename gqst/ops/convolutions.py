@@ -1,10 +1,11 @@
-"""Two-dimensional convolutions that are as fast on CPU as elsewhere.
+"""Two-dimensional convolutions that are also fast on CPU.
 
-XLA's convolutions reach a CPU's speed but in some shapes: with few channels on one side of a large kernel, as in the
-stem and the output of a generator; in the gradients of inputs, where they multiply the border's zeros; and in the
-gradients of stride 2. There these have other forms on CPU, made of other convolutions. 3x3 kernels with many channels
-have fewer products than a convolution's own there (`winograd`). All else, and every other platform, has XLA's
-convolutions. The platform is known when lowering, so ahead-of-time compilation gets the form of its target.
+On CPU, XLA's convolutions run near the speed of the hardware except in three cases: few channels on one side of a large
+kernel, as in the first and last layers of a generator; gradients with respect to the input, which multiply the zeros of
+the padded border; and both gradients at stride 2. These cases are rewritten here as other convolutions or as matrix
+products, and 3x3 kernels with many channels use Winograd's algorithm (`winograd`), which needs fewer multiplications.
+Everything else, and every other platform, uses XLA's convolutions. The form is chosen when the program is lowered, so
+ahead-of-time compilation gets the one that suits its target.
 """
 
 import functools
@@ -20,25 +21,26 @@ from jaxtyping import Array, Float
 
 from gqst.ops import winograd
 
-# A kernel is narrow with this many times fewer channels on one side than on the other.
-_NARROW = 8
-# So many taps of one pixel are cheaper to lay side by side than to convolve with.
-_FEW = 32
-# From so many channels on both sides and pixels in all on, Winograd's sums cost less than the products that they save.
-_FORWARD = (64, 4096)
-_BACKWARD = (128, 1024)
+# A kernel is narrow if one side has at least this many times fewer channels than the other.
+_NARROW_RATIO = 8
+# Up to this many taps, stacking shifted copies for one matrix product is cheaper than a convolution.
+_FEW_TAPS = 32
+# Fewest channels on either side, and fewest pixels in all, for which the products that Winograd's algorithm saves
+# outweigh its additional sums.
+_WINOGRAD_FORWARD = (64, 4096)
+_WINOGRAD_BACKWARD = (128, 1024)
 
 
 def conv2d(
     x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c d"], *, stride: int = 1
 ) -> Float[Array, "b i j d"]:
-    """Returns the convolution of x with the kernel, without padding (VALID): the caller pads.
+    """Returns the convolution of x with the kernel, without padding (VALID); the caller pads.
 
-    Both arguments have one dtype, float32 or bfloat16, which the result keeps. Derivatives of every order are there
-    in reverse mode, none in forward mode (jax.jvp).
+    Both arguments share one dtype, float32 or bfloat16, which is also that of the result. Differentiable to any order
+    in reverse mode, not at all in forward mode (jax.jvp).
 
     Raises:
-      ValueError: a stride other than 1 or 2, or sizes that do not fit.
+      ValueError: the stride is neither 1 nor 2, or the shapes do not match.
     """
     if stride not in (1, 2):
         raise ValueError(f"stride must be 1 or 2, got {stride}")
@@ -50,12 +52,12 @@ def conv2d(
 
 
 def upsample_conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"]) -> Float[Array, "b 2*h 2*w d"]:
-    """Returns x enlarged twice by nearest neighbour, edge-padded, and convolved with the 3x3 kernel.
+    """Returns x doubled in size by nearest neighbour, edge-padded and convolved with the 3x3 kernel.
 
-    The enlarged image is never made. Each of the four output phases sees 2x2 source pixels, so the taps that fall on
-    one pixel are summed first: 4 products an output instead of 9 (sub-pixel convolution, Shi et al. 2016). On CPU each
-    source pixel is multiplied by the 9 taps once and these products are summed, 9 for four outputs instead of 16;
-    elsewhere their traffic would cost more than the arithmetic saved.
+    The enlarged image is never materialised. Each of the four output phases sees 2x2 source pixels, so taps that fall
+    on the same pixel are summed first: 4 products per output instead of 9 (sub-pixel convolution, Shi et al. 2016). On
+    CPU each source pixel is multiplied by the 9 taps once and the products are summed, which takes 9 products for four
+    outputs instead of 16; on other platforms the memory traffic would cost more than the arithmetic saved.
 
     Raises:
       ValueError: the kernel is not 3x3.
@@ -67,26 +69,26 @@ def upsample_conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"])
 
 @jax.custom_vjp
 def _upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _on_platform(_cpu_upsampled, _folded)(x, kernel)
+    return _on_platform(_cpu_upsampled, _subpixel_upsampled)(x, kernel)
 
 
-def _upsampled_gradients(held: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _upsampled_gradients(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     def default(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.vjp(_folded, x, kernel)[1](g)
+        return jax.vjp(_subpixel_upsampled, x, kernel)[1](g)
 
-    return lax.platform_dependent(*held, g, cpu=_cpu_upsampled_gradients, default=default)
+    return lax.platform_dependent(*residuals, g, cpu=_cpu_upsampled_gradients, default=default)
 
 
 _upsampled.defvjp(lambda x, kernel: (_upsampled(x, kernel), (x, kernel)), _upsampled_gradients)
 
 
-def _folded(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _subpixel_upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
     b, h, w, c = x.shape
-    rows = jnp.stack([jnp.stack(phase) for phase in _phases(kernel)])  # p kh kw c d
-    both = jnp.stack([jnp.stack(phase) for phase in _phases(rows.transpose(2, 0, 1, 3, 4))])  # q kw p kh c d
-    folded = both.transpose(3, 1, 4, 2, 0, 5).reshape(2, 2, c, -1)
-    y = _lax_product(1, _edge(_edge(x, 1), 2), folded).reshape(b, h + 1, w + 1, 2, 2, -1)
-    # Phase p of row r is window r + p of the padded image, and so along the columns.
+    row_phases = jnp.stack([jnp.stack(phase) for phase in _phases(kernel)])  # p kh kw c d
+    phases = jnp.stack([jnp.stack(phase) for phase in _phases(row_phases.transpose(2, 0, 1, 3, 4))])  # q kw p kh c d
+    merged = phases.transpose(3, 1, 4, 2, 0, 5).reshape(2, 2, c, -1)
+    y = _lax_product(1, _pad_edge(_pad_edge(x, 1), 2), merged).reshape(b, h + 1, w + 1, 2, 2, -1)
+    # Phase p of row r comes from window r + p of the padded image, and the same holds for columns.
     y = jnp.stack([y[:, p : p + h, :, p] for p in (0, 1)], 2)
     y = jnp.stack([y[:, :, :, q : q + w, q] for q in (0, 1)], 4)
     return y.reshape(b, 2 * h, 2 * w, -1)
@@ -94,25 +96,26 @@ def _folded(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _cpu_upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
     b, h, w, _ = x.shape
-    taps = (x @ _side_by_side(kernel)).reshape(b, h, w, 3, 3, -1)
+    taps = (x @ _taps_as_columns(kernel)).reshape(b, h, w, 3, 3, -1)
     rows = _interleave(taps, tap=3, axis=1)  # b h 2 w kw d
     return _interleave(rows, tap=4, axis=3).reshape(b, 2 * h, 2 * w, -1)
 
 
 def _cpu_upsampled_gradients(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     b, h, w, c = x.shape
-    columns = _part(g.reshape(b, h, 2, w, 2, -1), phase=4, tap=4, axis=3)
-    taps = _part(columns, phase=2, tap=3, axis=1).reshape(b, h, w, -1)  # b h w (kh kw d)
+    columns = _interleave_transpose(g.reshape(b, h, 2, w, 2, -1), phase=4, tap=4, axis=3)
+    taps = _interleave_transpose(columns, phase=2, tap=3, axis=1).reshape(b, h, w, -1)  # b h w (kh kw d)
     products = jnp.einsum("bhwc,bhwn->cn", x, taps).reshape(c, 3, 3, -1)
-    return taps @ _side_by_side(kernel).T, products.transpose(1, 2, 0, 3)
+    return taps @ _taps_as_columns(kernel).T, products.transpose(1, 2, 0, 3)
 
 
-def _side_by_side(kernel: jax.Array) -> jax.Array:
+def _taps_as_columns(kernel: jax.Array) -> jax.Array:
+    """The kernel as one matrix, f[c (kh kw d)]."""
     return kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
 
 
 def _interleave(taps: jax.Array, *, tap: int, axis: int) -> jax.Array:
-    """Even and odd outputs along an axis, stacked behind it, from the products of the three taps of an axis."""
+    """Returns the even and odd outputs along an axis, stacked behind it, from the products with its three taps."""
     before, here, after = (lax.index_in_dim(taps, i, tap, keepdims=False) for i in range(3))
     at = functools.partial(lax.slice_in_dim, axis=axis)
     last = before.shape[axis] - 1
@@ -121,8 +124,11 @@ def _interleave(taps: jax.Array, *, tap: int, axis: int) -> jax.Array:
     return jnp.stack([even, odd], axis + 1)
 
 
-def _part(outputs: jax.Array, *, phase: int, tap: int, axis: int) -> jax.Array:
-    """The transpose of _interleave: what each product of a tap has of the outputs' gradients, taps at `tap`."""
+def _interleave_transpose(outputs: jax.Array, *, phase: int, tap: int, axis: int) -> jax.Array:
+    """Returns the gradient for each tap's product from that of the outputs: `_interleave` transposed.
+
+    Even and odd outputs lie along the axis `phase`, the taps of the result along `tap`.
+    """
     even, odd = (lax.index_in_dim(outputs, i, phase, keepdims=False) for i in range(2))
     at = functools.partial(lax.slice_in_dim, axis=axis)
     n = even.shape[axis]
@@ -134,17 +140,18 @@ def _part(outputs: jax.Array, *, phase: int, tap: int, axis: int) -> jax.Array:
 
 
 def _phases(taps: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """The two taps of an even and of an odd output: those of three that fall on one source pixel summed."""
+    """Returns the two taps of an even and of an odd output; of the three, those on the same source pixel are summed."""
     return (taps[0], taps[1] + taps[2]), (taps[0] + taps[1], taps[2])
 
 
-def _edge(x: jax.Array, axis: int) -> jax.Array:
-    # Not jnp.pad: the gradient of its edge mode moves batches between devices.
+def _pad_edge(x: jax.Array, axis: int) -> jax.Array:
+    # Not jnp.pad: the gradient of its edge mode moves batches across devices.
     first, last = (lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, x.shape[axis] - 1))
     return jnp.concatenate([first, x, last], axis)
 
 
-# The three products of a convolution are each other's derivatives: nothing differentiates through the platform.
+# A convolution and its two gradients are each other's derivatives, so nothing is ever differentiated through
+# platform_dependent.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -164,23 +171,23 @@ def _kernel_gradient(stride: int, size: tuple[int, int], x: jax.Array, g: jax.Ar
 
 _product.defvjp(
     lambda stride, x, kernel: (_product(stride, x, kernel), (x, kernel)),
-    lambda stride, held, g: (
-        _input_gradient(stride, held[0].shape[1:3], g, held[1]),
-        _kernel_gradient(stride, held[1].shape[:2], held[0], g),
+    lambda stride, residuals, g: (
+        _input_gradient(stride, residuals[0].shape[1:3], g, residuals[1]),
+        _kernel_gradient(stride, residuals[1].shape[:2], residuals[0], g),
     ),
 )
 _input_gradient.defvjp(
     lambda stride, sides, g, kernel: (_input_gradient(stride, sides, g, kernel), (g, kernel)),
-    lambda stride, sides, held, u: (
-        _product(stride, u, held[1]),
-        _kernel_gradient(stride, held[1].shape[:2], u, held[0]),
+    lambda stride, sides, residuals, u: (
+        _product(stride, u, residuals[1]),
+        _kernel_gradient(stride, residuals[1].shape[:2], u, residuals[0]),
     ),
 )
 _kernel_gradient.defvjp(
     lambda stride, size, x, g: (_kernel_gradient(stride, size, x, g), (x, g)),
-    lambda stride, size, held, u: (
-        _input_gradient(stride, held[0].shape[1:3], held[1], u),
-        _product(stride, held[0], u),
+    lambda stride, size, residuals, u: (
+        _input_gradient(stride, residuals[0].shape[1:3], residuals[1], u),
+        _product(stride, residuals[0], u),
     ),
 )
 
@@ -206,20 +213,20 @@ def _lax_kernel_gradient(stride: int, size: tuple[int, int], x: jax.Array, g: ja
     return jax.linear_transpose(lambda kernel: _lax_product(stride, x, kernel), kernel)(g)[0]
 
 
-def _suits_winograd(pictures: jax.Array, kernel: tuple[int, ...], enough: tuple[int, int]) -> bool:
-    channels, pixels = enough
-    # Its sums would lose what bfloat16 has.
-    exact = kernel[:2] == (3, 3) and pictures.dtype == jnp.float32
-    return exact and min(kernel[2:]) >= channels and math.prod(pictures.shape[:3]) >= pixels
+def _suits_winograd(x: jax.Array, kernel_shape: tuple[int, ...], fewest: tuple[int, int]) -> bool:
+    fewest_channels, fewest_pixels = fewest
+    # bfloat16 has too few bits for the additional sums.
+    applicable = kernel_shape[:2] == (3, 3) and x.dtype == jnp.float32
+    return applicable and min(kernel_shape[2:]) >= fewest_channels and math.prod(x.shape[:3]) >= fewest_pixels
 
 
 def _cpu_product(stride: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
     kh, kw, c, d = kernel.shape
-    if stride == 1 and _suits_winograd(x, kernel.shape, _FORWARD):
+    if stride == 1 and _suits_winograd(x, kernel.shape, _WINOGRAD_FORWARD):
         return winograd.product(x, kernel)
-    if stride > 1 or d * _NARROW > c:
+    if stride > 1 or d * _NARROW_RATIO > c:
         return _lax_product(stride, x, kernel)
-    # Each row of the kernel for itself: kh * d channels, of which those of one output lie in kh rows.
+    # Each row of the kernel on its own: a convolution with kh * d outputs, from kh rows of which an output is summed.
     rows = _lax_product(1, x, kernel.transpose(1, 2, 0, 3).reshape(1, kw, c, kh * d))
     rows = rows.reshape(*rows.shape[:3], kh, d)
     h = x.shape[1] - kh + 1
@@ -229,43 +236,43 @@ def _cpu_product(stride: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _cpu_input_gradient(stride: int, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
     kh, kw, c, d = kernel.shape
     h = g.shape[1]
-    if stride == 1 and _suits_winograd(g, kernel.shape, _BACKWARD):
+    if stride == 1 and _suits_winograd(g, kernel.shape, _WINOGRAD_BACKWARD):
         return winograd.input_gradient(g, kernel)
     if stride > 1 and min(kh, kw) > 1:
         return _strided_input_gradient(sides, g, kernel)
-    if stride > 1 or d * _NARROW <= c or h < kh:
+    if stride > 1 or d * _NARROW_RATIO <= c or h < kh:
         return _lax_input_gradient(stride, sides, g, kernel)
-    # Row by row again: no row of zeros around g is multiplied.
-    turned = kernel[:, ::-1].transpose(1, 3, 0, 2).reshape(1, kw, d, kh * c)
-    rows = _lax_product(1, _pad(g, 2, kw - 1, kw - 1), turned)
+    # Row by row again, so that no rows of zeros around g are multiplied.
+    flipped = kernel[:, ::-1].transpose(1, 3, 0, 2).reshape(1, kw, d, kh * c)
+    rows = _lax_product(1, _pad(g, 2, kw - 1, kw - 1), flipped)
     rows = rows.reshape(*rows.shape[:3], kh, c)
 
-    def between(first: int, last: int) -> jax.Array:  # rows of the result that the same taps see
-        seen = range(max(0, last - h), min(kh, first + 1))
+    def block(first: int, last: int) -> jax.Array:  # rows of the result that the same taps contribute to
+        taps = range(max(0, last - h), min(kh, first + 1))
         return sum(
-            (rows[:, first - i : last - i, :, i] for i in seen[1:]),
-            rows[:, first - seen[0] : last - seen[0], :, seen[0]],
+            (rows[:, first - i : last - i, :, i] for i in taps[1:]),
+            rows[:, first - taps[0] : last - taps[0], :, taps[0]],
         )
 
     edges = [*range(kh), *range(h, h + kh)]
-    return jnp.concatenate([between(*pair) for pair in itertools.pairwise(edges)], 1)
+    return jnp.concatenate([block(*pair) for pair in itertools.pairwise(edges)], 1)
 
 
 def _strided_input_gradient(sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The gradients of even and of odd rows and columns, each from the taps that meet it: four of stride 1."""
+    """The input gradient at stride 2: four stride-1 convolutions, one for each parity of row and column."""
     kh, kw, c, d = kernel.shape
     h, w = g.shape[1:3]
     rows, columns = (-(-side // 2) for side in sides)
 
     def product(taps: jax.Array) -> jax.Array:
         i, j = taps.shape[:2]
-        around = _pad(_pad(g, 1, i - 1, rows - h), 2, j - 1, columns - w)
-        return _lax_product(1, around, taps[::-1, ::-1].swapaxes(2, 3))
+        padded = _pad(_pad(g, 1, i - 1, rows - h), 2, j - 1, columns - w)
+        return _lax_product(1, padded, taps[::-1, ::-1].swapaxes(2, 3))
 
     if kh % 2 or kw % 2:
-        parts = [[product(kernel[p::2, q::2]) for q in (0, 1)] for p in (0, 1)]
-        phases = jnp.stack([jnp.stack(part, 3) for part in parts], 2)
-    else:  # as many taps for each: one product for all four
+        row_phases = [[product(kernel[p::2, q::2]) for q in (0, 1)] for p in (0, 1)]
+        phases = jnp.stack([jnp.stack(phase, 3) for phase in row_phases], 2)
+    else:  # all four have equally many taps: a single convolution does
         taps = kernel.reshape(kh // 2, 2, kw // 2, 2, c, d).transpose(0, 2, 1, 3, 4, 5)
         phases = product(taps.reshape(kh // 2, kw // 2, 4 * c, d)).reshape(-1, rows, columns, 2, 2, c)
         phases = phases.swapaxes(2, 3)
@@ -274,32 +281,32 @@ def _strided_input_gradient(sides: tuple[int, int], g: jax.Array, kernel: jax.Ar
 
 def _cpu_kernel_gradient(stride: int, size: tuple[int, int], x: jax.Array, g: jax.Array) -> jax.Array:
     if stride == 1:
-        if _suits_winograd(g, (*size, x.shape[-1], g.shape[-1]), _BACKWARD):
+        if _suits_winograd(g, (*size, x.shape[-1], g.shape[-1]), _WINOGRAD_BACKWARD):
             return winograd.kernel_gradient(x, g)
-        if g.shape[-1] * _NARROW > x.shape[-1]:
+        if g.shape[-1] * _NARROW_RATIO > x.shape[-1]:
             return _lax_kernel_gradient(1, size, x, g)
-        # The wide side as outputs.
-        around = _pad(_pad(g, 1, size[0] - 1, size[0] - 1), 2, size[1] - 1, size[1] - 1)
-        if size[0] * size[1] * g.shape[-1] <= _FEW:
-            return _shifted_products(size, x, around)
-        return _lax_kernel_gradient(1, size, around, x)[::-1, ::-1].swapaxes(2, 3)
-    # The taps of even and of odd rows and columns see every other pixel: four kernels of stride 1.
+        # With the roles of x and g swapped, the wide side becomes the outputs.
+        padded = _pad(_pad(g, 1, size[0] - 1, size[0] - 1), 2, size[1] - 1, size[1] - 1)
+        if size[0] * size[1] * g.shape[-1] <= _FEW_TAPS:
+            return _shifted_products(size, x, padded)
+        return _lax_kernel_gradient(1, size, padded, x)[::-1, ::-1].swapaxes(2, 3)
+    # Taps in even or odd rows and columns see every other pixel: four kernel gradients at stride 1.
     (kh, kw), (h, w) = size, g.shape[1:3]
     parts = []
     for i, j in itertools.product(range(min(2, kh)), range(min(2, kw))):
         rows, columns = (kh - i + 1) // 2, (kw - j + 1) // 2
-        seen = x[:, i::2, j::2][:, : h + rows - 1, : w + columns - 1]
-        part = _lax_kernel_gradient(1, (rows, columns), seen, g)
-        apart = [(i, kh - i - 2 * rows + 1, 1), (j, kw - j - 2 * columns + 1, 1), (0, 0, 0), (0, 0, 0)]
-        parts.append(lax.pad(part, jnp.zeros((), part.dtype), apart))
+        subsampled = x[:, i::2, j::2][:, : h + rows - 1, : w + columns - 1]
+        part = _lax_kernel_gradient(1, (rows, columns), subsampled, g)
+        dilation = [(i, kh - i - 2 * rows + 1, 1), (j, kw - j - 2 * columns + 1, 1), (0, 0, 0), (0, 0, 0)]
+        parts.append(lax.pad(part, jnp.zeros((), part.dtype), dilation))
     return sum(parts[1:], parts[0])
 
 
-def _shifted_products(size: tuple[int, int], x: jax.Array, around: jax.Array) -> jax.Array:
-    """The gradient of a narrow kernel from the padded gradient of its outputs, shifted to each tap: one product."""
-    (kh, kw), (h, w), d = size, x.shape[1:3], around.shape[-1]
+def _shifted_products(size: tuple[int, int], x: jax.Array, padded: jax.Array) -> jax.Array:
+    """The gradient of a narrow kernel as one matrix product: x times the padded output gradient shifted to each tap."""
+    (kh, kw), (h, w), d = size, x.shape[1:3], padded.shape[-1]
     taps = [
-        around[:, kh - 1 - i : kh - 1 - i + h, kw - 1 - j : kw - 1 - j + w, k]
+        padded[:, kh - 1 - i : kh - 1 - i + h, kw - 1 - j : kw - 1 - j + w, k]
         for i, j, k in itertools.product(range(kh), range(kw), range(d))
     ]
     products = jnp.stack(taps, -1).reshape(-1, kh * kw * d).T @ x.reshape(-1, x.shape[-1])

@@ -1,4 +1,4 @@
-"""Norms of activations."""
+"""Normalisation of activations."""
 
 import jax
 import jax.numpy as jnp
@@ -7,11 +7,14 @@ from jaxtyping import Array, Float
 
 @jax.custom_vjp
 def instance_norm(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """The activations with mean 0 and deviation 1 in each picture and channel (Ulyanov et al. 2016), in float32."""
-    return _normalized(x)[0]
+    """Returns x with mean 0 and deviation 1 in each picture and channel (Ulyanov et al. 2016).
+
+    Computed in float32 and returned in the dtype of x.
+    """
+    return _normalize(x)[0]
 
 
-def _normalized(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _normalize(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     wide = x.astype(jnp.float32)
     centred = wide - _mean(wide)
     scale = jax.lax.rsqrt(_mean(centred**2) + 1e-5)
@@ -19,14 +22,17 @@ def _normalized(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return y, (y, scale)
 
 
-def _normalized_gradient(held: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
-    # What autodiff gives, less a pass: it takes the mean of the centred activations, which is zero.
-    y, wide = held[0].astype(jnp.float32), g.astype(jnp.float32)
-    return ((held[1] * (wide - _mean(wide) - y * _mean(wide * y))).astype(g.dtype),)
+def _normalize_gradient(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
+    # The same as automatic differentiation gives, without its pass for the mean of the centred activations, which is 0.
+    y, wide = residuals[0].astype(jnp.float32), g.astype(jnp.float32)
+    return ((residuals[1] * (wide - _mean(wide) - y * _mean(wide * y))).astype(g.dtype),)
 
 
 def _mean(x: jax.Array) -> jax.Array:
-    """Over the pixels, [b, 1, 1, c]. XLA's sums on CPU take ten times as long as products with ones."""
+    """Returns the mean over pixels, f32[b 1 1 c].
+
+    On CPU as a matrix product, because XLA's sums take ten times as long there.
+    """
 
     def product(x: jax.Array) -> jax.Array:
         x = x.reshape(x.shape[0], -1, x.shape[-1])
@@ -36,4 +42,4 @@ def _mean(x: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(x, cpu=product, default=lambda x: jnp.mean(x, axis=(1, 2), keepdims=True))
 
 
-instance_norm.defvjp(_normalized, _normalized_gradient)
+instance_norm.defvjp(_normalize, _normalize_gradient)

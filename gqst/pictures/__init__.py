@@ -1,1 +1,1 @@
-"""Pictures as files and as arrays: decoded, written whole or not at all, laid side by side. Never imports JAX."""
+"""Pictures as files and arrays: decoding, atomic writing and grids. Never imports JAX."""

@@ -1,4 +1,4 @@
-"""Picture files to RGB pictures as they are meant to be seen."""
+"""Picture files decoded to RGB, as they are meant to be seen."""
 
 import os
 from typing import IO
@@ -7,16 +7,21 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
-# Large JPEGs are decoded at the smallest scale that leaves this many times the size asked for, so
-# that the Lanczos filter and not the JPEG decoder decides what the result looks like.
+# A large JPEG is decoded at the smallest scale that still has this many times the requested size, so that the Lanczos
+# filter, not the JPEG decoder, decides how the result looks.
 _DRAFT_GAP = 2
 
 
 class UnreadableError(Exception):
-    """A picture that cannot be decoded: its name, and the decoder's reason."""
+    """Raised for a picture that cannot be decoded.
+
+    Attributes:
+      name: Name of the picture, usually its path.
+      reason: The decoder's reason, on one line.
+    """
 
     def __init__(self, name: str, reason: str):
-        """Keeps both; the message is "name: reason"."""
+        """Makes an error with the message "name: reason"."""
         super().__init__(f"{name}: {reason}")
         self.name = name
         self.reason = reason
@@ -25,16 +30,16 @@ class UnreadableError(Exception):
 def decode(
     file: str | os.PathLike[str] | IO[bytes], *, shorter: int | None = None, name: str | None = None
 ) -> Image.Image:
-    """An RGB picture as it is meant to be seen: EXIF orientation applied, alpha laid over white.
+    """Returns the 8-bit RGB picture in a file, with its EXIF orientation applied and alpha composited over white.
 
     Args:
-      file: a path or an open binary file of any format that Pillow reads.
-      shorter: the caller will shrink the picture until its shorter side has this many pixels; a
-        large JPEG is then decoded at a reduced size, never below twice that.
-      name: what errors call the picture; the path by default.
+      file: Path or open binary file, in any format that Pillow reads.
+      shorter: Shorter side in pixels to which the caller will shrink the picture. A large JPEG is then decoded at a
+        reduced size, never below twice this; None decodes at full size.
+      name: Name of the picture in error messages; the path by default.
 
     Raises:
-      UnreadableError: no such file, not a picture, cut off, or damaged.
+      UnreadableError: The file does not exist, is not a picture, is truncated or is damaged.
     """
     name = name or str(file)
     try:
@@ -43,13 +48,13 @@ def decode(
                 image.draft(image.mode, (_DRAFT_GAP * shorter, _DRAFT_GAP * shorter))
             image.load()
             return to_rgb(_upright(image))
-    # Decoders meet damaged data with nearly any: OSError, SyntaxError, struct.error, IndexError.
+    # On damaged data decoders raise almost anything: OSError, SyntaxError, struct.error, IndexError.
     except Exception as error:
         raise UnreadableError(name, _reason(error)) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The picture in 8-bit RGB: alpha over white, 16 bits scaled, palette and CMYK converted."""
+    """Returns the picture in 8-bit RGB: alpha composited over white, 16 bits scaled, palette and CMYK converted."""
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I") or image.mode == "F":
@@ -62,25 +67,28 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_bytes(picture: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture in [0, 1] in 8 bit, rounded to the nearest."""
+    """Returns a picture in [0, 1] with 8 bits per channel, clipped and rounded to the nearest value."""
     return np.round(np.clip(picture, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    # Damaged EXIF data leaves the pixels readable; its parser fails in as many ways as decoders do.
+    # Pixels remain readable when EXIF data is damaged, and its parser fails in as many ways as decoders do.
     except Exception:
         return image
 
 
 def _eight_bits(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
-    """Wide grey values in 8 bits: integers go to 65535, floats to 1 if none is larger, else 255."""
+    """Returns grey values of a wider type in 8 bits.
+
+    White is 65535 in integers, and in floats 1 unless a value is larger, else 255.
+    """
     if np.issubdtype(values.dtype, np.integer):
-        top = 65535.0
+        white = 65535.0
     else:
-        top = 1.0 if np.nanmax(values, initial=0.0) <= 1.0 else 255.0
-    unit = np.nan_to_num(np.clip(values.astype(np.float64) / top, 0.0, 1.0))
+        white = 1.0 if np.nanmax(values, initial=0.0) <= 1.0 else 255.0
+    unit = np.nan_to_num(np.clip(values.astype(np.float64) / white, 0.0, 1.0))
     return np.round(unit * 255.0).astype(np.uint8)
 
 

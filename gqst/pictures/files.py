@@ -1,4 +1,4 @@
-"""Files for people: pictures with transparency and colour profile, and any file written whole or not at all."""
+"""Picture files with transparency and colour profile, and atomic writing of any file."""
 
 import contextlib
 import dataclasses
@@ -14,17 +14,17 @@ from PIL import Image, ImageOps
 from gqst.pictures import decode
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
-"""Pillow's name of the format by the suffix of a file that can be written."""
+"""Pillow's names of the formats that can be written, by file suffix."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture as a network takes it, and what has to be kept of its file.
+    """A picture as networks take it, with the parts of its file that a result should keep.
 
     Attributes:
-      rgb: f32[h w 3] in [0, 1], upright; transparent parts lie over white.
-      alpha: the transparency in 8 bit, if there is any.
-      profile: the ICC colour profile, if there is one.
+      rgb: Colours, f32[h w 3] in [0, 1], upright; transparent parts are composited over white.
+      alpha: 8-bit transparency; None for an opaque picture.
+      profile: ICC colour profile; None without one.
     """
 
     rgb: Float[np.ndarray, "h w 3"]
@@ -33,10 +33,10 @@ class Picture:
 
 
 def read(path: pathlib.Path, *, max_size: int | None = None) -> Picture:
-    """The picture in a file, with its longer side scaled down to `max_size` px if it is longer.
+    """Returns the picture in a file, scaled down if its longer side exceeds `max_size` pixels.
 
     Raises:
-      UnreadableError: the file is no picture or damaged.
+      UnreadableError: The file is missing, damaged or not a picture.
     """
     rgb = decode.decode(path)
     with Image.open(path) as image:
@@ -53,9 +53,9 @@ def read(path: pathlib.Path, *, max_size: int | None = None) -> Picture:
 
 
 def write(path: pathlib.Path, picture: Picture) -> None:
-    """Writes a picture in the format of the path's suffix (one of `FORMATS`), replacing a file there.
+    """Writes a picture atomically in the format of the path's suffix, one of `FORMATS`; an existing file is replaced.
 
-    JPEG has no transparency: the picture then stays over white.
+    JPEG has no transparency: transparent parts stay composited over white.
     """
     image = Image.fromarray(decode.to_bytes(picture.rgb))
     kind = FORMATS[path.suffix.lower()]
@@ -71,7 +71,10 @@ def write(path: pathlib.Path, picture: Picture) -> None:
 
 @contextlib.contextmanager
 def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path to write to in place of `path`, which it becomes if nothing is raised, and is deleted otherwise."""
+    """Context manager whose value is a temporary path to write to, in the folder of `path`.
+
+    The temporary file replaces `path` on success and is deleted if an exception is raised.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
@@ -81,12 +84,12 @@ def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_png(path: pathlib.Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Writes a picture whole or not at all."""
+    """Writes a PNG file atomically: whole or not at all."""
     with atomic(path) as part:
         Image.fromarray(picture).save(part, format="PNG")
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Writes a UTF-8 text file atomically: whole or not at all."""
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")

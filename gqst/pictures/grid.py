@@ -1,4 +1,4 @@
-"""Pictures of any size side by side, as one picture."""
+"""Grids of pictures with titled columns."""
 
 import os
 import pathlib
@@ -11,36 +11,35 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gqst.pictures import decode
 
-Shown = str | os.PathLike[str] | Float[Any, "h w 3"]
-"""A picture as a file, or as an array in [0, 1]."""
+PictureLike = str | os.PathLike[str] | Float[Any, "h w 3"]
+"""A picture as the path of a file, or as an array in [0, 1]."""
 
-Column = Sequence[Shown] | Float[np.ndarray, "n h w 3"]
+Column = Sequence[PictureLike] | Float[np.ndarray, "n h w 3"]
 
+# All in pixels.
 _GAP = 8
-_TITLE = 28
+_TITLE_HEIGHT = 28
 _SMALLEST_SIDE = 128
 
 
-def picture_grid(
-    columns: Mapping[str, Sequence[Shown] | Float[np.ndarray, "n h w 3"]], *, height: int | None = None
-) -> Image.Image:
-    """Pictures as one: a titled column for each kind, a row for each picture, all rows of one height.
+def picture_grid(columns: Mapping[str, Column], *, height: int | None = None) -> Image.Image:
+    """Returns one image with a titled column for each entry and a row for each picture, all rows equally high.
 
-    A notebook shows it where it is the last value of a cell.
+    A notebook displays it as the last value of a cell.
 
     Args:
-      columns: the pictures of each column by its title, from left to right.
-      height: of the rows in px; the pictures keep their shape. None takes the height of the first picture, times a
-        whole factor where its shorter side would have fewer than 128 px.
+      columns: Pictures of each column by its title, from left to right.
+      height: Height of the rows in pixels; pictures keep their aspect ratio. None takes the height of the first
+        picture, times the smallest whole factor that gives its shorter side at least 128 px.
 
     Raises:
-      ValueError: there is no picture, or the columns are not of one length.
-      UnreadableError: a file is no picture or damaged.
+      ValueError: There are no pictures, or columns differ in length.
+      UnreadableError: A file is missing, damaged or not a picture.
     """
-    lengths = {title: len(shown) for title, shown in columns.items()}
+    lengths = {title: len(pictures) for title, pictures in columns.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
-        raise ValueError(f"columns must hold one number of pictures, and at least one, got {lengths}")
-    images = {title: [_image(picture) for picture in shown] for title, shown in columns.items()}
+        raise ValueError(f"all columns must have the same number of pictures, at least one, got {lengths}")
+    images = {title: [_image(picture) for picture in pictures] for title, pictures in columns.items()}
     if height is None:
         first = next(iter(images.values()))[0]
         height = first.height * max(1, -(-_SMALLEST_SIDE // min(first.size)))
@@ -51,19 +50,19 @@ def picture_grid(
         max([int(np.ceil(font.getlength(title))), *(tile.width for tile in column)]) for title, column in tiles.items()
     ]
     rows = len(next(iter(tiles.values())))
-    size = (sum(widths) + _GAP * (len(widths) + 1), _TITLE + rows * (height + _GAP))
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
+    size = (sum(widths) + _GAP * (len(widths) + 1), _TITLE_HEIGHT + rows * (height + _GAP))
+    grid = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(grid)
     left = _GAP
     for (title, column), width in zip(tiles.items(), widths, strict=True):
         draw.text((left, 4), title, fill="black", font=font)
         for row, tile in enumerate(column):
-            sheet.paste(tile, (left, _TITLE + row * (height + _GAP)))
+            grid.paste(tile, (left, _TITLE_HEIGHT + row * (height + _GAP)))
         left += width + _GAP
-    return sheet
+    return grid
 
 
-def _image(picture: Shown) -> Image.Image:
+def _image(picture: PictureLike) -> Image.Image:
     if isinstance(picture, str | os.PathLike):
         return decode.decode(pathlib.Path(picture))
     return Image.fromarray(decode.to_bytes(np.asarray(picture, np.float32)))
@@ -71,6 +70,6 @@ def _image(picture: Shown) -> Image.Image:
 
 def _tile(image: Image.Image, height: int) -> Image.Image:
     width = max(1, round(image.width * height / image.height))
-    # Small pictures are shown with their pixels, not blurred.
-    filtered = Image.Resampling.NEAREST if height >= 2 * image.height else Image.Resampling.LANCZOS
-    return image.resize((width, height), filtered)
+    # Enlarged at least twice, a picture shows its pixels instead of a blur.
+    resampling = Image.Resampling.NEAREST if height >= 2 * image.height else Image.Resampling.LANCZOS
+    return image.resize((width, height), resampling)

@@ -1,4 +1,4 @@
-"""Style on brightness alone."""
+"""Luma, and training and sampling on luma alone."""
 
 import jax
 import numpy as np
@@ -19,13 +19,13 @@ def pair():
 
 
 def test_recolouring_keeps_the_colour_differences_of_the_source(pair):
-    """Against scikit-image's YCbCr, while no value leaves [0, 1]."""
+    """Against scikit-image's YCbCr, where no value leaves [0, 1]."""
     styled, source = 0.8 * pair[0] + 0.1, pair[1]
-    found, wanted, light = (
+    recolored, ycc_source, ycc_styled = (
         skimage.color.rgb2ycbcr(np.asarray(x)) for x in (color.recolor(styled, source), source, styled)
     )
-    np.testing.assert_allclose(found[..., 1:], wanted[..., 1:], atol=0.02)
-    np.testing.assert_allclose(found[..., 0], light[..., 0], atol=0.02)
+    np.testing.assert_allclose(recolored[..., 1:], ycc_source[..., 1:], atol=0.02)
+    np.testing.assert_allclose(recolored[..., 0], ycc_styled[..., 0], atol=0.02)
 
 
 def test_recolouring_with_the_same_brightness_is_the_source(pair):
@@ -35,11 +35,9 @@ def test_recolouring_with_the_same_brightness_is_the_source(pair):
 
 
 def test_grey_is_luma(pair):
-    found = np.asarray(color.grey(pair[0]))
-    assert found.shape == pair[0].shape
-    np.testing.assert_allclose(
-        found[..., 1], skimage.color.rgb2ycbcr(pair[0])[..., 0] * (1 / 219) - 16 / 219, atol=1e-3
-    )
+    grey = np.asarray(color.grey(pair[0]))
+    assert grey.shape == pair[0].shape
+    np.testing.assert_allclose(grey[..., 1], skimage.color.rgb2ycbcr(pair[0])[..., 0] * (1 / 219) - 16 / 219, atol=1e-3)
 
 
 @pytest.mark.slow  # two compiled steps
@@ -48,7 +46,7 @@ def test_training_does_not_see_colours(batch):
     recipe = Recipe(conftest.small("style_image", "keep_colors=True", "batch_size=8"), paired=False)
     across = parallel.build(recipe, batch_size=8, devices=jax.devices()[:1])
     soft = {key: 0.25 + 0.5 * x for key, x in batch.items()}
-    shift = np.float32([0.587, -0.299, 0.0]) * 0.1  # no luma: 0.299 * 0.587 - 0.587 * 0.299
+    shift = np.float32([0.587, -0.299, 0.0]) * 0.1  # has no luma: 0.299 * 0.587 - 0.587 * 0.299
     other = {key: (x + shift).astype(np.float32) for key, x in soft.items()}
     one, two = (across.step(across.create(0), across.put(b))[1] for b in (soft, other))
     for name, value in one.items():

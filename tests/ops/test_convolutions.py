@@ -1,4 +1,4 @@
-"""Convolutions against XLA's own, in value and in first and second derivatives, and once against SciPy."""
+"""Convolutions against XLA's own, in values and in first and second derivatives, and once against SciPy."""
 
 import functools
 
@@ -12,14 +12,13 @@ from jax import lax
 from gqst.ops import convolutions
 
 
-def close(got, want, tolerance=2e-5):
-    """Sums in another order differ in proportion to the largest values, not to each."""
-    got, want = (np.asarray(a, np.float32) for a in (got, want))
-    np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max())
+def close(actual, expected, tolerance=2e-5):
+    """Asserts equality up to a fraction of the largest value: reordered sums differ on that scale."""
+    actual, expected = (np.asarray(x, np.float32) for x in (actual, expected))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-# size (h, w), kernel (h, w), inputs, outputs, stride: wide and narrow forms, odd sizes, pixels past
-# the last window.
+# size (h, w), kernel (h, w), inputs, outputs, stride: wide and narrow forms, odd sizes, pixels past the last window.
 CASES = [
     ((6, 5), (1, 1), 4, 6, 1),
     ((9, 7), (3, 3), 5, 4, 1),
@@ -51,7 +50,7 @@ def plain_upsample(x, kernel):
 
 
 def derivatives(function, x, kernel):
-    """Returns the value, both gradients, and both gradients of a gradient penalty, compiled once."""
+    """The value, both gradients, and both gradients of a gradient penalty, compiled once."""
 
     def loss(x, kernel):
         return jnp.sin(function(x, kernel)).sum()
@@ -76,7 +75,7 @@ def test_value_and_derivatives_match_xla(size, window, inputs, outputs, stride):
 
 
 @pytest.mark.parametrize(("size", "inputs", "outputs"), [((4, 5), 3, 4), ((1, 3), 2, 2)])
-def test_upsample_matches_enlarged_image(size, inputs, outputs):
+def test_upsample_matches_the_enlarged_image(size, inputs, outputs):
     x, kernel = normal(0, 2, *size, inputs), 0.3 * normal(1, 3, 3, inputs, outputs)
     ours = derivatives(convolutions.upsample_conv2d, x, kernel)
     jax.tree.map(close, ours, derivatives(plain_upsample, x, kernel))
@@ -95,10 +94,10 @@ def test_matches_scipy(inputs, outputs):
 @pytest.mark.parametrize("function", [convolutions.conv2d, convolutions.upsample_conv2d])
 def test_bfloat16_keeps_its_type_and_is_near_float32(function):
     x, kernel = normal(0, 2, 6, 6, 8), 0.1 * normal(1, 3, 3, 8, 8)
-    half = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
-    ours = derivatives(function, *half)
+    narrow = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    ours = derivatives(function, *narrow)
     assert all(a.dtype == jnp.bfloat16 for a in jax.tree.leaves(ours))
-    # 8 bits of mantissa, rounded at each of up to five products in a row.
+    # 8 bits of mantissa, rounded after each of up to five successive products.
     jax.tree.map(functools.partial(close, tolerance=0.05), ours, derivatives(function, x, kernel))
 
 
@@ -115,8 +114,8 @@ def test_scan_over_kernels():
     def last(kernels, conv):
         return lax.scan(lambda x, k: (conv(x, k), None), x, kernels)[0].sum()
 
-    ours, theirs = (jax.grad(last)(kernels, conv) for conv in (convolutions.conv2d, plain))
-    close(ours, theirs)
+    ours, expected = (jax.grad(last)(kernels, conv) for conv in (convolutions.conv2d, plain))
+    close(ours, expected)
 
 
 @pytest.mark.skipif(jax.device_count() < 2, reason="needs several devices")
@@ -133,7 +132,7 @@ def test_keeps_the_batch_sharding():
 
 
 @pytest.mark.parametrize(("platform", "convolutions_in_text"), [("cpu", 0), ("tpu", 3), ("cuda", 3)])
-def test_platform_chooses_the_form(platform, convolutions_in_text):
+def test_the_platform_decides_the_form(platform, convolutions_in_text):
     gradient = jax.grad(lambda x, k: jnp.sin(convolutions.upsample_conv2d(x, k)).sum(), (0, 1))
     traced = jax.jit(gradient).trace(normal(0, 1, 5, 5, 4), normal(1, 3, 3, 4, 4))
     text = traced.lower(lowering_platforms=(platform,)).as_text()
@@ -152,11 +151,11 @@ def test_narrow_kernels_go_row_by_row_on_cpu(platform, kernel):
     ("shape", "stride", "message"),
     [((3, 3, 4, 4), 3, "stride"), ((3, 3, 5, 4), 1, "channels"), ((9, 3, 4, 4), 1, "larger")],
 )
-def test_refuses(shape, stride, message):
+def test_arguments_that_do_not_fit(shape, stride, message):
     with pytest.raises(ValueError, match=message):
         convolutions.conv2d(normal(0, 1, 8, 8, 4), normal(1, *shape), stride=stride)
 
 
-def test_upsample_refuses_other_kernels():
+def test_upsample_refuses_kernels_other_than_3x3():
     with pytest.raises(ValueError, match="3x3"):
         convolutions.upsample_conv2d(normal(0, 1, 8, 8, 4), normal(1, 4, 4, 4, 4))

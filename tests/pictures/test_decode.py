@@ -1,4 +1,4 @@
-"""Picture files as they are meant to be seen."""
+"""Decoding of picture files."""
 
 import io
 
@@ -28,9 +28,9 @@ def _encode(image, kind="PNG", **options):
     return io.BytesIO(buffer.getvalue())
 
 
-def _close(one, other, tolerance):
-    assert one.mode == "RGB" and one.size == other.size
-    difference = np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64))
+def _close(decoded, reference, tolerance):
+    assert decoded.mode == "RGB" and decoded.size == reference.size
+    difference = np.abs(np.asarray(decoded, np.float64) - np.asarray(reference, np.float64))
     assert difference.mean() < tolerance
 
 
@@ -49,7 +49,7 @@ def test_exif_orientation_is_applied(pictures, orientation):
         assert (decoded.width > decoded.height) == (upright.width > upright.height)
 
 
-# Pillow warns of the damage, and we go on.
+# Pillow warns about the damage; decoding succeeds all the same.
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 def test_damaged_exif_does_not_make_a_picture_unreadable(pictures):
     file = _encode(pictures[0], "JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f junk")
@@ -57,11 +57,7 @@ def test_damaged_exif_does_not_make_a_picture_unreadable(pictures):
 
 
 def test_cmyk(pictures):
-    _close(
-        decode.decode(_encode(pictures[0].convert("CMYK"), "JPEG", quality=95)),
-        pictures[0],
-        4.0,
-    )
+    _close(decode.decode(_encode(pictures[0].convert("CMYK"), "JPEG", quality=95)), pictures[0], 4.0)
 
 
 def test_palette(pictures):
@@ -83,7 +79,7 @@ def test_every_8_bit_mode_becomes_rgb(pictures, mode):
     _close(decoded, pictures[0].convert(mode).convert("RGB"), 1.0)
 
 
-def test_alpha_is_laid_over_white():
+def test_alpha_is_composited_over_white():
     file = _encode(Image.new("RGBA", (2, 2), (200, 0, 100, 51)))
     assert decode.decode(file).getpixel((0, 0)) == (244, 204, 224)
     clear = _encode(Image.new("LA", (2, 2), (0, 0)))
@@ -109,17 +105,17 @@ def test_webp(pictures):
     _close(decode.decode(_encode(pictures[0], "WEBP", lossless=True)), pictures[0], 1e-9)
 
 
-def test_what_cannot_be_read(tmp_path, pictures):
+def test_unreadable_files_are_named_with_a_reason(tmp_path, pictures):
     whole = _encode(pictures[0], "JPEG").getvalue()
     png = _encode(pictures[0], "PNG").getvalue()
-    bad = {
+    damaged = {
         "truncated.jpg": whole[: len(whole) // 2],
         "truncated.png": png[: len(png) // 2],
         "text.jpg": b"not a picture at all",
         "empty.jpg": b"",
         "head.jpg": whole[:20],
     }
-    for name, content in bad.items():
+    for name, content in damaged.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(decode.UnreadableError) as caught:
             decode.decode(tmp_path / name)
@@ -132,7 +128,7 @@ def test_what_cannot_be_read(tmp_path, pictures):
 
 
 def test_a_large_photograph_is_decoded_at_a_reduced_size(pictures):
-    """24 megapixels for a crop of 256: a quarter of the CPU time, and the same picture."""
+    """24 megapixels for a crop of 256 px: the same picture in a quarter of the CPU time."""
     large = ImageOps.fit(pictures[0], (6000, 4000))
     file = _encode(large, "JPEG", quality=90)
     preprocess = config.Preprocess()
@@ -141,9 +137,9 @@ def test_a_large_photograph_is_decoded_at_a_reduced_size(pictures):
     file.seek(0)
     whole = decode.decode(file)
     assert whole.size == (6000, 4000) and reduced.size == (1500, 1000)
-    (one,), (other,) = (transforms.prepare([p], preprocess, 256) for p in (reduced, whole))
-    assert one.shape == other.shape == (286, 429, 3)
-    assert np.abs(one.astype(float) - other).mean() < 1.0
+    (prepared,), (reference,) = (transforms.prepare([p], preprocess, 256) for p in (reduced, whole))
+    assert prepared.shape == reference.shape == (286, 429, 3)
+    assert np.abs(prepared.astype(float) - reference).mean() < 1.0
 
 
 @pytest.mark.parametrize("size", [(100, 50), (50, 100), (33, 17)])

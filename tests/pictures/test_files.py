@@ -1,3 +1,5 @@
+"""Atomic writing."""
+
 import pathlib
 
 import numpy as np
