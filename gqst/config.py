@@ -1,6 +1,7 @@
-"""The configuration of an experiment: frozen, validated, unknown keys refused.
+"""The configuration of an experiment: frozen, validated, and without unknown keys.
 
-An experiment is a Python file with `get_config()` that returns a `Config`; `gqst.overrides` reads and changes it.
+An experiment is a Python file with a function `get_config()` that returns a `Config`; `gqst.overrides` reads and
+changes it. `Config` describes every key.
 """
 
 import dataclasses
@@ -25,11 +26,11 @@ Weight = pydantic.NonNegativeFloat | tuple[tuple[pydantic.NonNegativeInt, pydant
 
 @_frozen
 class Choice:
-    """A member of a registry (a data source, a network) and its options. Write it with `choice`.
+    """A member of a registry, such as a data source or a network, with its options; written with `choice`.
 
     Attributes:
-      name: the member's name.
-      options: its keyword options; the member's own signature says which there are.
+      name: Name of the member.
+      options: Options of the member by name: its keyword-only parameters. Those left out keep their defaults.
     """
 
     name: str
@@ -38,13 +39,13 @@ class Choice:
 
 @_frozen
 class Loss:
-    """A term of the objective. Write it with `loss`.
+    """A term of the objective; written with `loss`.
 
     Attributes:
-      term: the name of the term in the registry of losses; None where the label in `Config.losses` is it.
-      weight: a number, or knots ((step, weight), ...) between which the weight goes linearly; 0 switches
-        the term off, and what only it needs is then not computed.
-      options: the term's keyword options.
+      term: Name of the term in the registry of losses; None takes the label in `Config.losses`.
+      weight: Factor of the term in the loss, at least 0: a number, or knots ((step, weight), ...) with rising steps,
+        interpolated linearly. 0 switches the term off, and nothing that only it needs is computed.
+      options: Options of the term by name.
     """
 
     term: str | None = None
@@ -53,7 +54,7 @@ class Loss:
 
     @property
     def on(self) -> bool:
-        """Whether the term has a weight above 0 at any step."""
+        """True if the weight is above 0 at any step."""
         return any(w > 0 for _, w in self.weight) if isinstance(self.weight, tuple) else self.weight > 0
 
     @pydantic.model_validator(mode="after")
@@ -67,15 +68,17 @@ class Loss:
 
 @_frozen
 class Preprocess:
-    """How a picture becomes a training crop of `image_size` (the paper's step 1).
+    """Steps from a picture to a square training crop of side `Config.image_size` (the paper's step 1).
+
+    A picture that would be smaller than the crop is enlarged to fit it.
 
     Attributes:
-      resize: `resize_and_crop` (shorter side to load_size, shape kept, then crop), `stretch_and_crop` (both
-        sides to load_size, then crop; what pytorch-CycleGAN calls resize_and_crop), `scale_width` (width to
-        load_size, then crop) or `none` (crop at the picture's own size).
-      load_size: pixels; None takes image_size * 286 / 256, the published ratio.
-      random_scale: lowest and highest factor on the size before the crop, drawn anew for every picture.
-      flip: whether half of the training pictures are mirrored left to right.
+      resize: Resizing before the crop: `resize_and_crop` (shorter side to load_size, aspect ratio kept),
+        `stretch_and_crop` (both sides to load_size; pytorch-CycleGAN's resize_and_crop), `scale_width` (width to
+        load_size, aspect ratio kept) or `none` (the picture's own size).
+      load_size: Size in pixels for `resize`; None takes image_size * 286 / 256, the published ratio.
+      random_scale: Lowest and highest factor on the size before the crop, drawn anew for every crop; 1 keeps the size.
+      flip: Whether training crops are mirrored left to right with probability one half.
     """
 
     resize: Literal["resize_and_crop", "stretch_and_crop", "scale_width", "none"] = "resize_and_crop"
@@ -89,15 +92,16 @@ class Optimizer:
     """An optax optimiser and its learning rate over the run.
 
     Attributes:
-      name: adam, adamw, nadam, radam, lion, rmsprop, sgd, adabelief or yogi, from optax.
-      learning_rate: the highest rate.
-      schedule: `constant`, `linear_decay` (constant until decay_start, then to 0 at the last step, as
-        CycleGAN) or `cosine` (to 0 at the last step).
-      warmup_steps: steps of linear rise from 0 before the schedule, at most half of the run.
-      decay_start: step where linear_decay begins; None is half of the run.
-      clip_norm: largest global norm of the gradient; None clips nothing.
-      options: the optimiser's own options, as in {"b2": 0.99}. Where it has a first moment b1, that is 0.5
-        unless given here, as GANs are trained.
+      name: Name of the optimiser in optax: `adam`, `adamw`, `nadam`, `radam`, `lion`, `rmsprop`, `sgd`, `adabelief` or
+        `yogi`.
+      learning_rate: Peak learning rate, above 0.
+      schedule: Course of the learning rate: `constant`, `linear_decay` (constant until decay_start, then linearly to 0
+        at the last step, as in CycleGAN) or `cosine` (to 0 at the last step).
+      warmup_steps: Number of steps over which the rate first rises linearly from 0; at most half of the run is used.
+      decay_start: Step at which `linear_decay` begins to fall; None takes half of the run.
+      clip_norm: Largest global norm of the gradient, above 0; None does not clip.
+      options: Further arguments of the optimiser, such as {"b2": 0.99}. b1, the decay of the first moment, is 0.5
+        unless set here, as usual for GANs.
     """
 
     name: Literal["adam", "adamw", "nadam", "radam", "lion", "rmsprop", "sgd", "adabelief", "yogi"] = "adam"
@@ -111,14 +115,16 @@ class Optimizer:
 
 @_frozen
 class Control:
-    """How the weights of quality losses follow the targets; every number holds for one round.
+    """Settings of the controller that adapts the weights of quality losses to `Config.targets` after every round.
+
+    Errors are in units of the metric: 1, but 30 dB for psnr.
 
     Attributes:
-      gain: change of the logarithm of a weight for an error of one unit: 1, or 30 dB of psnr.
-      smoothing: share of the past in the smoothed measurement; 0 takes each round as it is.
-      dead_band: error, in units, within which nothing is changed.
-      limit: largest factor on a weight at once, up or down.
-      bounds: lowest and highest multiplier of a weight; it can come back from the lowest in a few rounds.
+      gain: Change in the logarithm of a weight per unit of error in one round, above 0.
+      smoothing: Share of earlier rounds in the smoothed measurement, in [0, 1); 0 uses the last round alone.
+      dead_band: Error up to which a weight stays as it is, at least 0.
+      limit: Largest factor by which a weight rises or falls in one round, above 1.
+      bounds: Lowest and highest multiplier of a configured weight, above 0; they must enclose 1, the initial value.
     """
 
     gain: pydantic.PositiveFloat = 4.0
@@ -130,7 +136,7 @@ class Control:
     @pydantic.model_validator(mode="after")
     def _check(self) -> "Control":
         if not self.bounds[0] <= 1.0 <= self.bounds[1]:
-            raise ValueError(f"bounds={self.bounds} must hold 1, where multipliers start")
+            raise ValueError(f"bounds={self.bounds} must enclose 1, the initial multiplier")
         return self
 
 
@@ -138,52 +144,66 @@ class Control:
 class Config:
     """An experiment.
 
+    A round evaluates the running-average generator on held-out pictures: it measures metrics, writes a sample grid,
+    adapts weights to `targets` and decides which checkpoint is the best. Numbers of steps, pictures and parts are at
+    least 1 unless 0 is explained.
+
     Attributes:
-      steps: optimiser steps of the whole run.
-      batch_size: pictures of each domain in a step, over all devices.
-      image_size: side of the square training crops, in pixels.
-      seed: of everything random.
-      checkpoint_every: steps between checkpoints.
-      round_every: steps between rounds: held-out metrics and sample grids.
-      log_every: steps between lines of training metrics.
-      steps_per_dispatch: steps that one call to the device runs (lax.scan); the four numbers above and
-        `steps` must be multiples of it.
-      data: the data source.
-      preprocess: how pictures become training crops.
-      validation: pictures held off the training split for the rounds: a count, or a fraction below 1.
-      samples: pictures in a sample grid.
-      round_pictures: held-out pictures that a round measures, at most.
+      steps: Number of optimiser steps in the whole run.
+      batch_size: Number of pictures of each domain in a step, over all devices; a multiple of `accumulate` times the
+        number of devices.
+      image_size: Side of the square training crops in pixels, at least 16.
+      seed: Seed of everything random, at least 0.
+      checkpoint_every: Number of steps between checkpoints.
+      round_every: Number of steps between rounds.
+      log_every: Number of steps between lines of training metrics, each a mean over those steps.
+      steps_per_dispatch: Number of steps in one call to the devices (lax.scan); `steps`, `checkpoint_every`,
+        `round_every` and `log_every` must be multiples of it.
+      data: Data source and its options.
+      preprocess: Steps from pictures to training crops.
+      validation: Pictures of each domain held out of the training split for rounds: a count, or a fraction below 1,
+        which takes between 1 and 64. A data source with a validation split of its own uses that. 0 holds out nothing,
+        and rounds then use training pictures.
+      samples: Number of held-out pictures in a sample grid, one per row.
+      round_pictures: Largest number of held-out pictures of each domain that a round measures; never fewer than
+        `samples`.
       metrics: what a round measures on frozen networks, besides the metrics of pixels: `kid` of the fakes
         against the style domain on EfficientNet-Lite0, where there are 10 pictures of each, `lpips` (AlexNet)
         and `content_retention` (VGG-16) of fakes against their sources.
-      generator: the network that makes fakes.
-      discriminator: the network that tells fakes from targets.
-      conditional: whether the discriminator sees the source beside the picture, D(x, .); paired data only.
-      keep_colors: whether style is a matter of brightness alone: training sees pictures without colour, and
-        stylised pictures have the colours of their sources.
-      losses: the terms of the objective by label.
+      generator: Network that translates sources to fakes, with its options.
+      discriminator: Network that distinguishes fakes from targets, with its options.
+      conditional: Whether the discriminator sees the source together with the picture, D(x, .); needs paired data and
+        no pool.
+      keep_colors: Whether style is a matter of brightness alone: training sees pictures without colour, and stylised
+        pictures keep the colours of their sources.
+      losses: Terms of the objective by label.
       targets: held-out quality to be met, as in {"contrast_structure": 0.6}: after every round the weight of the
         quality loss of that metric is changed so that the next comes nearer. contrast_structure (fakes and
         their sources); ssim and psnr (fakes and targets, paired data); ssim_cycled (sources and cycles). Where
         no quality loss has that metric, one is added with weight 5; its floor is the target.
-      control: how the weights follow the targets.
-      stop_after: rounds without a smaller style distance or shortfall after which the run ends; None never.
-      rollbacks: how often a run may go back to its last good checkpoint, with half the learning rate, because
-        of a loss that is not finite, inverted light, collapsed fakes or a dead generator, before it ends.
-      generator_optimizer, discriminator_optimizer: one optax optimiser for each network.
-      ema_decay: of the running average of the generator's parameters that evaluation and stylising use.
-      pool_size: past fakes that the discriminator is shown at random; 0 has no pool.
-      compute_dtype: of activations; parameters, losses and metrics are float32.
-      accumulate: parts that each device cuts its share of a batch into; they are gone through one after the
-        other, in as much less memory. The update is that of the whole batch, but for batch norm, whose
-        statistics are then those of a part.
-      remat: what of the generator's passes is not kept for the gradient but computed again, in more time and on TPU
-        much less memory (a little on GPU, none on CPU): `none`; `blocks`, all but what goes from block to block;
-        or `all`.
-      weights: files of feature networks' weights by network, in torchvision's names and layout
-        (.safetensors or .npz), as in {"vgg19": "vgg19.safetensors"}; others come with gqst.
-      keep_checkpoints: newest checkpoints that are kept.
-      keep_every: checkpoints at multiples of it are kept for good; None keeps none besides.
+      control: Settings of the controller that adapts weights to `targets`.
+      stop_after: Number of rounds in which neither the style distance nor the shortfall of quality has fallen after
+        which the run ends early; None never ends it early.
+      rollbacks: Largest number of times, at least 0, that a run returns to its last good checkpoint, each time with
+        half the learning rate, after a loss that is not finite, inverted light, collapsed fakes or a dead generator.
+        The next such event ends the run.
+      generator_optimizer, discriminator_optimizer: Optimiser of either network.
+      ema_decay: Decay per step of the running average of the generator's parameters, in [0, 1). Rounds, evaluation and
+        stylising use the average.
+      pool_size: Number of past fakes kept. Once that many are, the discriminator is shown one of them in place of a
+        new fake with probability one half; 0 shows new fakes only.
+      compute_dtype: Type of activations, `float32` or `bfloat16`; parameters, losses and metrics are float32.
+      accumulate: Number of parts into which each device divides its share of a batch. They are processed one after
+        another, so activations need correspondingly less memory. The update is that of the whole batch, except with
+        batch norm, whose statistics are those of a part.
+      remat: Activations of the generator that are recomputed for the gradient instead of kept: `none`, `blocks` (all
+        but those passed from block to block) or `all`. Takes more time, and much less memory on TPU, a little less on
+        GPU, no less on CPU.
+      weights: Weight files of feature networks by network, such as {"vgg19": "vgg19.safetensors"}: .safetensors or
+        .npz, in torchvision's names and layout. Networks not listed use the weights that come with gqst.
+      keep_checkpoints: Number of newest checkpoints to keep, and the largest number of best ones kept besides.
+      keep_every: Interval in steps at which checkpoints are kept permanently; None keeps none beyond the newest and
+        the best.
     """
 
     steps: pydantic.PositiveInt = 100_000
@@ -251,14 +271,14 @@ RESUMABLE = (
     "keep_checkpoints",
     "keep_every",
 )
-"""Keys that may change between two starts of one run; any other makes it another experiment."""
+"""Keys that may change when a run is resumed; a change of any other key needs another workdir."""
 
 
 def choice(name: str, **options: Any) -> Choice:
-    """A registry member with its options, as in `choice("resnet", filters=64, blocks=9)`."""
+    """Returns a registry member with its options, as in `choice("resnet", filters=64, blocks=9)`."""
     return Choice(name=name, options=options)
 
 
 def loss(weight: Any = 1.0, /, *, term: str | None = None, **options: Any) -> Loss:
-    """A loss term, as in `loss(1.0, form="lsgan")`; `term` where the label is not the term's name."""
+    """Returns a loss term, as in `loss(1.0, form="lsgan")`; `term` names it where the label does not."""
     return Loss(term=term, weight=weight, options=options)

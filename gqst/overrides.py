@@ -1,4 +1,4 @@
-"""Configs from files, from the command line and from JSON, and how two of them differ."""
+"""Configs read from files, changed from the command line, kept as JSON and compared."""
 
 import ast
 import importlib.util
@@ -13,14 +13,14 @@ from gqst import config, registry, types
 
 
 def load(path: str | pathlib.Path) -> config.Config:
-    """Reads an experiment from a Python file that has `get_config()`.
+    """Returns the config of an experiment: the result of `get_config()` in a Python file.
 
     Args:
-      path: a file, or the bare name of a config that comes with gqst, as in "quickstart".
+      path: Path of the file, or the name of a config that comes with gqst, such as "quickstart".
 
     Raises:
-      InputError: the file is missing, cannot be run, has no `get_config`, or sets a key or value that there
-        is not.
+      InputError: The file is missing, raises an exception, has no `get_config`, or sets an unknown key or an invalid
+        value.
     """
     file = _find(path)
     spec = importlib.util.spec_from_file_location(f"gqst_config_{file.stem}", file)
@@ -28,35 +28,39 @@ def load(path: str | pathlib.Path) -> config.Config:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        made = module.get_config()
+        cfg = module.get_config()
     except pydantic.ValidationError as error:
         raise types.InputError(f"{file}: {_sentence(error)}") from error
     except types.InputError:
         raise
     except Exception as error:
         raise types.InputError(f"config {file} cannot be run: {type(error).__name__}: {error}") from error
-    if not isinstance(made, config.Config):
-        raise types.InputError(f"config {file}: get_config() returned {made!r}, not a gqst Config")
-    return made
+    if not isinstance(cfg, config.Config):
+        raise types.InputError(f"config {file}: get_config() returned {cfg!r}, not a gqst Config")
+    return cfg
 
 
 def bundled() -> dict[str, pathlib.Path]:
-    """The configs that come with gqst, by name."""
+    """Returns the files of the configs that come with gqst, by name."""
     package = pathlib.Path(__file__).parent
-    # A wheel holds them inside the package, a clone beside it.
+    # They lie inside the package in a wheel, beside it in a clone.
     folders = [package / "configs", package.parent / "configs"]
     return {f.stem: f for folder in folders for f in sorted(folder.glob("*.py")) if f.stem != "__init__"}
 
 
 def override(cfg: config.Config, assignments: Iterable[str]) -> config.Config:
-    """The config with `key=value` assignments applied in order, validated as a whole.
+    """Returns the config with `key=value` assignments applied in order and then validated as a whole.
 
-    A key is a dotted path, as in `batch_size`, `generator.filters` (an option), `generator` (the member by
-    name, its options then the default ones) or `losses.cycle.weight`. A loss set to `off` is removed, a new
-    label is added. Values are Python literals; what is none is taken as text.
+    A key is a dotted path: `batch_size`, `generator.filters` (an option), `generator` (another member by name, with its
+    default options) or `losses.cycle.weight`. The value `off` removes a loss; a new label adds one. Values are read by
+    `literal`.
+
+    Args:
+      cfg: Config to start from, which is left unchanged.
+      assignments: Changes in the form `key=value`.
 
     Raises:
-      InputError: an unknown key, or a value that does not fit.
+      InputError: An assignment is malformed, its key is unknown or its value is invalid.
     """
     tree = _to_dict(cfg)
     for assignment in assignments:
@@ -68,12 +72,20 @@ def override(cfg: config.Config, assignments: Iterable[str]) -> config.Config:
 
 
 def to_json(cfg: config.Config) -> str:
-    """The config as JSON text, every key spelt out."""
+    """Returns the config as JSON text that spells out every key."""
     return json.dumps(_to_dict(cfg), indent=2) + "\n"
 
 
 def from_json(text: str, *, origin: str) -> config.Config:
-    """The config that `to_json` wrote; InputError, naming `origin`, if it cannot be read."""
+    """Returns the config that `to_json` wrote.
+
+    Args:
+      text: JSON text.
+      origin: Name of the text's source in error messages, usually a path.
+
+    Raises:
+      InputError: The text is not JSON, or not a valid config.
+    """
     try:
         tree = json.loads(text)
     except ValueError as error:
@@ -82,20 +94,26 @@ def from_json(text: str, *, origin: str) -> config.Config:
 
 
 def flat(cfg: config.Config) -> dict[str, Any]:
-    """The values of a config by dotted key, as JSON can hold them."""
+    """Returns the values of a config by dotted key, in JSON's types."""
     return dict(_leaves(_to_dict(cfg)))
 
 
 def differences(
-    one: config.Config, other: config.Config, *, ignore: Iterable[str] = config.RESUMABLE
+    a: config.Config, b: config.Config, *, ignore: Iterable[str] = config.RESUMABLE
 ) -> dict[str, tuple[Any, Any]]:
-    """The leaves that differ, by dotted key, with both values; top-level keys in `ignore` left out."""
-    first, second = flat(one), flat(other)
-    skipped = set(ignore)
+    """Returns the values that differ between two configs, by dotted key: that of `a` and that of `b`.
+
+    Args:
+      a: A config.
+      b: Another one.
+      ignore: Top-level keys to leave out.
+    """
+    flat_a, flat_b = flat(a), flat(b)
+    ignored = set(ignore)
     return {
-        key: (first.get(key), second.get(key))
-        for key in sorted({*first, *second})
-        if first.get(key) != second.get(key) and key.split(".")[0] not in skipped
+        key: (flat_a.get(key), flat_b.get(key))
+        for key in sorted({*flat_a, *flat_b})
+        if flat_a.get(key) != flat_b.get(key) and key.split(".")[0] not in ignored
     }
 
 
@@ -103,16 +121,17 @@ def _find(path: str | pathlib.Path) -> pathlib.Path:
     file = pathlib.Path(path)
     if file.is_file():
         return file
-    known = bundled()
-    if str(path) in known:
-        return known[str(path)]
+    configs = bundled()
+    if str(path) in configs:
+        return configs[str(path)]
     raise types.InputError(
-        f"no config file {str(path)!r}; give a path, or one that comes with gqst: {', '.join(sorted(known))}"
+        f"no config file {str(path)!r}; give the path of one, or the name of one that comes with gqst: "
+        f"{', '.join(sorted(configs))}"
     )
 
 
 def _to_dict(cfg: config.Config) -> dict[str, Any]:
-    # Through JSON, so that a config made now and one read back compare equal.
+    # By way of JSON, so that a config compares equal to itself read back from a file.
     return json.loads(pydantic.TypeAdapter(config.Config).dump_json(cfg))
 
 
@@ -124,7 +143,7 @@ def _from_dict(tree: Mapping[str, Any], origin: str) -> config.Config:
 
 
 def _sentence(error: pydantic.ValidationError) -> str:
-    """The first complaint of pydantic in one sentence that names key and value."""
+    """Returns pydantic's first complaint as one sentence that names the key and its value."""
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"] if not _is_union_arm(part))
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
@@ -140,7 +159,7 @@ def _is_union_arm(part: int | str) -> bool:
 
 
 def literal(text: str) -> Any:
-    """The Python literal that a text stands for; true, false and null are understood, anything else is text."""
+    """Returns the value of a Python literal, or of JSON's true, false or null; any other text stands for itself."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -189,18 +208,19 @@ def _assign_plain(tree: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(node.get(part), dict):
             raise _unknown(key, node)
         node = node[part]
-    # The options of an optimiser are its own: any key may be new there; so may a network's weights or a target.
+    # New keys may be added to an optimiser's options, to the weights of networks and to the targets.
     if last not in node and path[-1:] not in (["options"], ["weights"], ["targets"]):
         raise _unknown(key, node)
     node[last] = value
 
 
-def _unknown(key: str, known: Iterable[str]) -> types.InputError:
-    meant = registry.hint(key.split(".")[-1], known)
-    return types.InputError(f"unknown config key {key!r}{meant}; there are: {', '.join(sorted(known))}")
+def _unknown(key: str, siblings: Iterable[str]) -> types.InputError:
+    hint = registry.hint(key.split(".")[-1], siblings)
+    return types.InputError(f"unknown config key {key!r}{hint}; there are: {', '.join(sorted(siblings))}")
 
 
 def _leaves(tree: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Yields the dotted key and the value of every leaf of nested dicts."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield from _leaves(value, f"{prefix}.{key}" if prefix else key)

@@ -1,4 +1,4 @@
-"""Named families that a config chooses from: data sources, networks, losses."""
+"""Registries of the families that a config chooses from: data sources, networks, losses."""
 
 import difflib
 import importlib
@@ -11,29 +11,35 @@ import pydantic
 
 from gqst import config, types
 
-_LINEN_FIELDS = ("parent", "name", "axis_name")  # of linen modules; no config sets them
+_LINEN_FIELDS = ("parent", "name", "axis_name")  # fields of linen modules that no config sets
 
 
 class Registry:
-    """The members of one family by name.
+    """The members of one family, by name.
 
-    A new member is one new file with `@registry.register("name")` above a function or class; its keyword
+    A new member is one new file with `@FAMILY.register("name")` above a function or class, whose keyword-only
     parameters are the options that a config may set.
+
+    Attributes:
+      family: Name of the family in error messages, such as "generator".
     """
 
     def __init__(self, family: str):
-        """Makes an empty registry; `family` names it in error messages, as in "generator"."""
+        """Makes an empty registry."""
         self.family = family
         self._members: dict[str, Callable[..., Any]] = {}
         self._declarations: dict[str, dict[str, Any]] = {}
 
     def register(self, name: str, **declared: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Decorator that adds a member; ValueError if the name is taken by another.
+        """Returns a decorator that adds a member.
 
         Args:
           name: Name of the member in configs.
           declared: Facts about the member that `declared` returns without calling it. A fact is a value, or a
             function from the member's options, defaults included, to one.
+
+        Raises:
+          ValueError: The name is taken.
         """
 
         def add(member: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,7 +56,11 @@ class Registry:
         return iter(self._members)
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
-        """The member itself; InputError that lists those there are if it is absent."""
+        """Returns a member.
+
+        Raises:
+          InputError: There is no such member; the message lists those that exist.
+        """
         if name not in self._members:
             raise types.InputError(
                 f"unknown {self.family} {name!r}{hint(name, self._members)}; "
@@ -59,8 +69,13 @@ class Registry:
         return self._members[name]
 
     def options(self, name: str, *, given: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
-        """The options that a config may set on a member: its keyword-only parameters less `given`."""
-        # eval_str: a member's file may have postponed annotations.
+        """Returns the options that a config may set on a member, by name: its keyword-only parameters.
+
+        Args:
+          name: Name of the member.
+          given: Parameters that the caller of `build` passes, which are therefore not options.
+        """
+        # eval_str, because a member's file may postpone the evaluation of annotations.
         parameters = inspect.signature(self[name], eval_str=True).parameters
         hidden = {*given, *_LINEN_FIELDS}
         return {
@@ -83,18 +98,19 @@ class Registry:
         A config that was read from JSON has a list where a member declares a tuple, for example.
 
         Raises:
-          InputError: an absent member or option, a value that does not fit, a missing option.
+          InputError: The member or an option does not exist, a value has the wrong type, or a required option is
+            missing.
         """
-        known = self.options(choice.name, given=given)
+        parameters = self.options(choice.name, given=given)
         options = {}
         for key, value in choice.options.items():
-            if key not in known:
+            if key not in parameters:
                 raise types.InputError(
-                    f"unknown option {key!r} of {self.family} {choice.name!r}{hint(key, known)}; "
-                    f"it takes: {', '.join(known) or 'none'}"
+                    f"unknown option {key!r} of {self.family} {choice.name!r}{hint(key, parameters)}; "
+                    f"it takes: {', '.join(parameters) or 'none'}"
                 )
-            options[key] = self._convert(choice.name, key, value, known[key].annotation)
-        for key, parameter in known.items():
+            options[key] = self._convert(choice.name, key, value, parameters[key].annotation)
+        for key, parameter in parameters.items():
             if parameter.default is inspect.Parameter.empty and key not in choice.options:
                 raise types.InputError(f"{self.family} {choice.name!r} needs the option {key!r}")
         return options
@@ -111,18 +127,22 @@ class Registry:
             ) from error
 
     def build(self, choice: config.Choice, **given: Any) -> Any:
-        """Calls the chosen member with its options and what the caller gives besides."""
+        """Returns the chosen member called with its options and, in addition, the arguments `given`.
+
+        Raises:
+          InputError: The choice does not pass `check`.
+        """
         options = self.check(choice, given=given)
         return self[choice.name](**options, **given)
 
 
 def import_members(package: str, path: Iterable[str]) -> None:
-    """Imports every module of a package, so that a member registers itself by being a file there."""
+    """Imports every module of a package, so that members register themselves merely by being files in it."""
     for module in pkgutil.iter_modules(path):
         importlib.import_module(f"{package}.{module.name}")
 
 
-def hint(word: str, known: Iterable[str]) -> str:
-    """A short "did you mean" for a misspelt word, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+def hint(word: str, candidates: Iterable[str]) -> str:
+    """Returns " (did you mean ...?)" with the candidate closest to a misspelt word, or "" if none is close."""
+    closest = difflib.get_close_matches(word, list(candidates), n=1)
+    return f" (did you mean {closest[0]!r}?)" if closest else ""

@@ -1,7 +1,7 @@
-"""Types that every part shares.
+"""Types shared by all parts of the package.
 
-Pictures are NHWC float32 with values in [0, 1] everywhere outside the networks; a network centres its
-input to [-1, 1] inside itself. Sizes are in pixels.
+Pictures are NHWC, float32 and in [0, 1] everywhere outside the networks; a network maps its input to [-1, 1] itself.
+Sizes are in pixels.
 """
 
 from collections.abc import Mapping
@@ -11,22 +11,30 @@ import jaxtyping
 
 
 class Batch(TypedDict):
-    """One training batch in [0, 1]: content pictures, and pictures of the style domain or paired truths."""
+    """A training batch of pictures in [0, 1].
+
+    Attributes:
+      source: Pictures to be translated.
+      target: Pictures of the style domain, or the ground truths of `source` in paired data.
+    """
 
     source: jaxtyping.Float[Any, "b h w c"]
     target: jaxtyping.Float[Any, "b h w c"]
 
 
 Metrics = Mapping[str, Any]
-"""Scalars by path-like name, as in `loss/cycle` or `eval/psnr`."""
+"""Scalars by path-like name, such as `loss/cycle` or `eval/psnr`."""
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used: one sentence that names it and says what to do.
+    """Raised for unusable input, with one sentence that names it and says what to do.
 
     Entry points print the sentence and exit with code 2.
     """
 
 
 class RunError(RuntimeError):
-    """A run cannot go on: one sentence that says why, where, and what to do. Entry points exit with 1."""
+    """Raised when a run cannot continue, with one sentence that says why, where and what to do.
+
+    Entry points print the sentence and exit with code 1.
+    """
