@@ -1,4 +1,4 @@
-"""Generators and discriminators; importing the package registers every network in it."""
+"""Generators, discriminators and feature networks; importing this package registers them all."""
 
 from gqst import registry
 from gqst.models import discriminators, generators

@@ -1,4 +1,4 @@
-"""What every generator and discriminator is, and the registries that a config chooses from."""
+"""Interfaces of generators and discriminators, and the registries that a config chooses them from."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,26 +11,26 @@ from flax import struct
 from gqst import config, registry
 
 GENERATORS = registry.Registry("generator")
-"""Linen modules: pictures f32[b h w c] in [0, 1] to pictures of that size in [0, 1].
+"""Linen modules that map pictures f32[b h w c] in [0, 1] to pictures of the same size in [0, 1].
 
-One with averages (batch norm) takes `train`; one with an encoder has a property `taps`, names of layers, and gives
-their activations by name where it is called with `taps`.
+A generator with running averages (batch norm) has an argument `train`. A generator with an encoder has a property
+`taps`, the names of its layers, and returns activations by name in place of pictures if called with `taps`.
 """
 
 DISCRIMINATORS = registry.Registry("discriminator")
-"""Linen modules: pictures f32[b h w c] in [0, 1], `update_stats` to a `Verdict`.
+"""Linen modules that map pictures f32[b h w c] in [0, 1] to a `Verdict`, with an argument `update_stats`.
 
-One that sees frozen features has a property `wants`, a feature network and its layers, and is called with their
-activations as `features`.
+A discriminator of frozen features has a property `wants`, the name of a feature network and those of its layers, and
+is called with their activations as `features`.
 """
 
 
 class Verdict(struct.PyTreeNode):
-    """What a discriminator says of a batch.
+    """Output of a discriminator for a batch.
 
     Attributes:
-      logits: one f32[b h' w' 1] for each scale, above 0 for "a real target".
-      activations: for each scale its inner activations, first layer first.
+      logits: Logits of each scale, f32[b h' w' 1], above 0 for a real target.
+      activations: Inner activations of each scale, first layer first.
     """
 
     logits: tuple[jax.Array, ...]
@@ -38,50 +38,61 @@ class Verdict(struct.PyTreeNode):
 
 
 class Taps:
-    """Collects the activations of the layers that were asked for."""
+    """Activations of requested layers, collected during a forward pass.
 
-    def __init__(self, wanted: Sequence[str], **first: jax.Array):
-        """Starts with the activations `first` by name."""
-        self._wanted = wanted
-        self._made: dict[str, jax.Array] = {}
-        for name, x in first.items():
-            self.add(name, x)
+    Attributes:
+      activations: Activations collected so far, by layer.
+    """
 
-    def add(self, name: str, x: jax.Array) -> None:
-        """Takes note of a layer if it is wanted."""
-        if name in self._wanted:
-            self._made[name] = x
+    def __init__(self, layers: Sequence[str], **available: jax.Array):
+        """Requests `layers` and adds the activations that are already available, by layer."""
+        self._layers = layers
+        self.activations: dict[str, jax.Array] = {}
+        for layer, x in available.items():
+            self.add(layer, x)
+
+    def add(self, layer: str, x: jax.Array) -> None:
+        """Collects the activations of a layer if they are requested."""
+        if layer in self._layers:
+            self.activations[layer] = x
 
     @property
     def complete(self) -> bool:
-        """Whether layers are wanted and all are there."""
-        return bool(self._wanted) and len(self._made) == len(self._wanted)
-
-    @property
-    def found(self) -> dict[str, jax.Array]:
-        """The activations by name, as far as they are there."""
-        return self._made
+        """True if layers are requested and all of them collected."""
+        return bool(self._layers) and len(self.activations) == len(self._layers)
 
 
 def build_generator(cfg: config.Config) -> nn.Module:
-    """The generator of a config, unbound; InputError if the config names what there is not."""
+    """Returns the generator of a config as an unbound module.
+
+    Raises:
+      InputError: The generator or an option does not exist, or a value is invalid.
+    """
     return GENERATORS.build(cfg.generator, dtype=jnp.dtype(cfg.compute_dtype))
 
 
 def build_discriminator(cfg: config.Config) -> nn.Module:
-    """The discriminator of a config, unbound; InputError if the config names what there is not."""
+    """Returns the discriminator of a config as an unbound module.
+
+    Raises:
+      InputError: The discriminator or an option does not exist, or a value is invalid.
+    """
     return DISCRIMINATORS.build(cfg.discriminator, dtype=jnp.dtype(cfg.compute_dtype))
 
 
 def initial(module: nn.Module) -> dict[str, Any]:
-    """The variables that a network starts from in place of random ones, from a file that the user named.
+    """Returns the variables, by collection, that replace random ones at the start of training.
 
-    A network that can has a method `initial() -> {collection: tree}`; InputError if the file is not of its kind.
+    They come from a weight file that the user has named, through the method `initial() -> {collection: tree}` of
+    networks that have one; empty without either.
+
+    Raises:
+      InputError: The file cannot be read or does not fit the network.
     """
-    start: Any = getattr(module, "initial", None)
-    return {} if start is None else start()
+    load: Any = getattr(module, "initial", None)
+    return {} if load is None else load()
 
 
 def parameter_count(variables: Any) -> int:
-    """How many numbers a tree of arrays or of shapes holds."""
+    """Returns the number of elements in a tree of arrays or shapes."""
     return sum(leaf.size for leaf in jax.tree.leaves(variables))

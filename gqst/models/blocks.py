@@ -1,4 +1,4 @@
-"""Layers that several networks share."""
+"""Layers shared by several networks."""
 
 from typing import Any, Literal
 
@@ -14,26 +14,26 @@ Norm = Literal["instance", "batch", "group", "none"]
 Padding = Literal["reflect", "zero"]
 
 _PAD_MODES = {"reflect": "reflect", "zero": "constant"}
-INIT = nn.initializers.normal(0.02)  # of CycleGAN and pix2pix
+INIT = nn.initializers.normal(0.02)  # as in CycleGAN and pix2pix
 KEPT = "block"
-"""The name of what goes from block to block, for rematerialisation that keeps it."""
+"""Name of the activations passed from block to block, which `remat="blocks"` keeps."""
 
-_GROUPS = 32  # of Wu and He 2018
+_GROUPS = 32  # as in Wu and He 2018
 
 
 class Conv(nn.Module, kw_only=True):
-    """A convolution, NHWC, that keeps the size at stride 1 and halves it (rounded up) at stride 2.
+    """A convolution, NHWC. With odd kernels it keeps the size at stride 1 and halves it, rounded up, at stride 2.
 
     Attributes:
-      features: output channels.
-      size: side of the kernel.
-      stride: 1 or 2.
-      padding: how the border is filled.
-      pad: pixels on every side; None is (size - 1) // 2.
-      dtype: of the computation; the parameters are float32.
-      kernel_init: of the kernel.
-      before_norm: the norm that follows. `instance` and `batch` take away each channel's mean, and with it any bias:
-        its gradient is zero then, and is not computed.
+      features: Number of output channels.
+      size: Side of the kernel.
+      stride: Stride, 1 or 2.
+      padding: Content of the border.
+      pad: Width of the border in pixels on every side; None takes (size - 1) // 2.
+      dtype: Type of the computation; parameters are float32.
+      kernel_init: Initialiser of the kernel.
+      before_norm: Norm that follows. `instance` and `batch` subtract each channel's mean and so cancel the bias, whose
+        gradient is then zero and is not computed.
     """
 
     features: int
@@ -47,7 +47,7 @@ class Conv(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
-        """The convolved activations."""
+        """Returns the convolved activations."""
         kernel = self.param("kernel", self.kernel_init, (self.size, self.size, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         pad = (self.size - 1) // 2 if self.pad is None else self.pad
@@ -57,15 +57,15 @@ class Conv(nn.Module, kw_only=True):
 
 
 class UpConv(nn.Module, kw_only=True):
-    """Nearest-neighbour up-sampling by 2 and a 3x3 convolution: no checkerboard (Odena et al. 2016).
+    """Nearest-neighbour up-sampling by 2 and a 3x3 convolution, free of checkerboard artefacts (Odena et al. 2016).
 
-    It has the parameters of a 3x3 transposed convolution.
+    It has the same parameters as a 3x3 transposed convolution.
 
     Attributes:
-      features: output channels.
-      dtype: of the computation; the parameters are float32.
-      kernel_init: of the kernel.
-      before_norm: as in Conv.
+      features: Number of output channels.
+      dtype: Type of the computation; parameters are float32.
+      kernel_init: Initialiser of the kernel.
+      before_norm: Norm that follows, as in `Conv`.
     """
 
     features: int
@@ -75,7 +75,7 @@ class UpConv(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w f"]:
-        """The activations at twice the height and width."""
+        """Returns the activations at twice the height and width."""
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x = convolutions.upsample_conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
@@ -83,19 +83,19 @@ class UpConv(nn.Module, kw_only=True):
 
 
 def _bias(bias: jax.Array, conv: Conv | UpConv, shape: tuple[int, ...]) -> jax.Array:
-    held = jax.lax.stop_gradient(bias) if conv.before_norm in ("instance", "batch") else bias
-    # Spread before it is narrowed: the gradient then sums over the pixels in float32. In bfloat16 256 + 1 is 256.
-    return jnp.broadcast_to(held, shape).astype(conv.dtype)
+    bias = jax.lax.stop_gradient(bias) if conv.before_norm in ("instance", "batch") else bias
+    # Broadcast before the cast, so that the gradient sums over pixels in float32: in bfloat16 256 + 1 is 256.
+    return jnp.broadcast_to(bias, shape).astype(conv.dtype)
 
 
 class Normalize(nn.Module, kw_only=True):
-    """A norm of activations, computed in float32.
+    """Normalisation of activations, computed in float32.
 
     Attributes:
-      kind: `instance`, per picture and channel, without learnt scale and shift (Ulyanov et al. 2016); `batch`,
-        per channel over all pictures of all devices, with running averages for evaluation (Ioffe and Szegedy
-        2015); `group`, per picture and group of channels (Wu and He 2018), at most 32 groups; or `none`.
-      axis_name: of pmap, for `batch`; in the global view the batch is all pictures already.
+      kind: `instance`, per picture and channel, without learnt scale and shift (Ulyanov et al. 2016); `batch`, per
+        channel over the pictures of all devices, with running averages for evaluation (Ioffe and Szegedy 2015);
+        `group`, per picture and group of channels, at most 32 groups (Wu and He 2018); or `none`.
+      axis_name: Name of pmap's axis, for `batch`; None under jit, where the batch already holds all pictures.
     """
 
     kind: Norm
@@ -103,7 +103,7 @@ class Normalize(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b h w c"]:
-        """The normalised activations; `train` takes `batch`'s statistics from `x` itself."""
+        """Returns the normalised activations; with `train`, `batch` takes its statistics from `x` and updates them."""
         wide = x.astype(jnp.float32)
         if self.kind == "instance":
             return norms.instance_norm(x)
@@ -117,11 +117,11 @@ class Normalize(nn.Module, kw_only=True):
 
 
 def keep(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The activations between two blocks, marked as what `remat="blocks"` keeps."""
+    """Returns activations between two blocks, marked as those that `remat="blocks"` keeps."""
     return ad_checkpoint.checkpoint_name(x, KEPT)
 
 
-def judging_conv(
+def discriminator_conv(
     x: Float[Array, "b h w c"],
     features: int,
     size: int,
@@ -131,7 +131,10 @@ def judging_conv(
     dtype: Any,
     before_norm: Norm = "none",
 ) -> Float[Array, "b h2 w2 f"]:
-    """A discriminator's convolution, zero padded, maybe with spectral norm; to be called in a compact module."""
+    """Returns x after a discriminator's convolution, zero-padded and optionally with spectral norm.
+
+    To be called within a compact module, to which the convolution then belongs.
+    """
     pad = (size - 1) // 2
     conv = Conv(
         features=features, size=size, stride=stride, padding="zero", pad=pad, dtype=dtype, before_norm=before_norm
@@ -140,17 +143,17 @@ def judging_conv(
 
 
 def pad_border(x: Float[Array, "b h w c"], pad: int, padding: Padding) -> Float[Array, "b h2 w2 c"]:
-    """The activations with `pad` more pixels on every side."""
+    """Returns the activations with `pad` more pixels on every side."""
     if pad == 0:
         return x
     return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode=_PAD_MODES[padding])
 
 
 def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "b h2 w2 c"]:
-    """The pictures with reflected rows and columns added at the end, to sizes that `multiple` divides.
+    """Returns the pictures with reflected rows and columns added at the end, up to the next multiple of `multiple`.
 
     Raises:
-      ValueError: a side is shorter than `multiple`.
+      ValueError: A side is shorter than `multiple`.
     """
     height, width = x.shape[1:3]
     if min(height, width) < multiple:
@@ -159,17 +162,17 @@ def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "
 
 
 def centre(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Pictures in [0, 1] as networks take them, in [-1, 1]."""
+    """Returns pictures in [0, 1] mapped to [-1, 1], the range inside networks."""
     return 2.0 * x - 1.0
 
 
 def to_picture(change: Float[Array, "b h w c"], source: Float[Array, "b h w c"] | None) -> Float[Array, "b h w c"]:
-    """Pictures in [0, 1] of a network's last activations: (1 + tanh) / 2, which is a logistic of twice.
+    """Returns pictures in [0, 1] from a network's last activations: (1 + tanh(x)) / 2, which equals sigmoid(2 x).
 
-    With a source the activations add to its logit, so that zeros give the source back, but for the darkest
-    and brightest 2 %: their logits are cut there, or black and white would stay as they are for ever.
+    With a source, 2 x is added to its logit, so that zeros reproduce the source. Source values are clipped to
+    [0.02, 0.98] first, because the infinite logits of black and white could never change.
     """
     if source is None:
         return (1.0 + jnp.tanh(change)) / 2.0
-    held = jnp.clip(source, 0.02, 0.98)
-    return jax.nn.sigmoid(jnp.log(held) - jnp.log1p(-held) + 2.0 * change)
+    clipped = jnp.clip(source, 0.02, 0.98)
+    return jax.nn.sigmoid(jnp.log(clipped) - jnp.log1p(-clipped) + 2.0 * change)

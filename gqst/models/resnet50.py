@@ -1,4 +1,4 @@
-"""The encoder of ResNet-50 (He et al. 2016, table 1), for the generator and the discriminator that share it."""
+"""The encoder of ResNet-50 (He et al. 2016, table 1), shared by a generator and a discriminator."""
 
 import pathlib
 from typing import Any
@@ -21,15 +21,15 @@ _DEVIATION = (0.229, 0.224, 0.225)
 
 
 class Encoder(nn.Module, kw_only=True):
-    """Stem and four stages of bottlenecks, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the size.
+    """A stem and four stages of bottleneck blocks, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the input size.
 
-    Pictures in [0, 1] are scaled as torchvision's weights expect them.
+    Pictures in [0, 1] are standardised as torchvision's weights expect.
 
     Attributes:
-      filters: channels of the stem; 64 in the paper.
-      norm: of every convolution.
-      dtype: of the computation.
-      axis_name: of pmap, for batch norm.
+      filters: Number of channels of the stem; 64 in the paper.
+      norm: Norm after every convolution.
+      dtype: Type of the computation.
+      axis_name: Name of pmap's axis, for batch norm.
     """
 
     filters: int
@@ -39,20 +39,20 @@ class Encoder(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(self, pictures: Float[Array, "b h w c"], *, train: bool) -> list[jax.Array]:
-        """The activations of stem and stages, the largest first; any number of channels."""
-        times = pictures.shape[-1] // 3  # a conditional discriminator sees two pictures
-        x = features.scaled(pictures, _MEAN * times, _DEVIATION * times).astype(self.dtype)
+        """Returns the activations of the stem and the four stages, the largest first."""
+        count = pictures.shape[-1] // 3  # a conditional discriminator sees two, one after the other in the channels
+        x = features.scaled(pictures, _MEAN * count, _DEVIATION * count).astype(self.dtype)
         x = self._conv(x, self.filters, 7, 2, "conv1")
         x = blocks.keep(nn.relu(self._norm(x, train, "bn1")))
-        made = [x]
+        activations = [x]
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         for stage, depth in enumerate(DEPTHS, 1):
             width = self.filters * 2 ** (stage - 1)
             for number in range(depth):
                 stride = 2 if number == 0 and stage > 1 else 1
                 x = blocks.keep(self._bottleneck(x, width, stride, train, f"layer{stage}_{number}"))
-            made.append(x)
-        return made
+            activations.append(x)
+        return activations
 
     def _bottleneck(self, x: jax.Array, width: int, stride: int, train: bool, name: str) -> jax.Array:
         y = nn.relu(self._norm(self._conv(x, width, 1, 1, f"{name}_conv1"), train, f"{name}_bn1"))
@@ -81,19 +81,16 @@ class Encoder(nn.Module, kw_only=True):
         return blocks.Normalize(kind=self.norm, axis_name=self.axis_name, name=name)(x, train=train)
 
 
-def start(file: str | None, *, filters: int, norm: str) -> dict[str, Any]:
-    """The variables of the `Encoder` called "encoder", from a file in torchvision's names and layout.
+def pretrained(file: str | None, *, filters: int, norm: str) -> dict[str, Any]:
+    """Returns the variables of an `Encoder` named "encoder", by collection, from a file of torchvision's resnet50.
 
     Args:
-      file: .safetensors or .npz; None gives no variables.
-      filters: of the encoder, has to be 64.
-      norm: of the encoder, has to be batch.
-
-    Returns:
-      trees by collection, as `Module.init` does.
+      file: Path of a .safetensors or .npz file in torchvision's names and layout; None returns no variables.
+      filters: `Encoder.filters`, which must be 64.
+      norm: `Encoder.norm`, which must be `batch`.
 
     Raises:
-      InputError: the file cannot be read or holds something else, or the encoder is not the published one.
+      InputError: The file cannot be read or holds other tensors, or the encoder is not the published one.
     """
     if file is None:
         return {}

@@ -1,4 +1,4 @@
-"""The one place that applies a trained generator."""
+"""Application of a trained generator to pictures, with the colour handling that its config asks for."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from gqst.ops import color
 
 
 def translate(generator: Any, variables: Any, pictures: jax.Array, *, keep_colors: bool) -> jax.Array:
-    """What a trained generator makes of pictures in [0, 1].
+    """Returns pictures as a trained generator translates them, f32[b h w 3] in [0, 1].
 
     Args:
-      generator: linen module.
-      variables: of it.
-      pictures: f32[b h w 3].
-      keep_colors: whether it was trained on brightness alone; the colours are then those of `pictures`.
+      generator: Generator, a linen module.
+      variables: Its trained variables.
+      pictures: Pictures to translate, f32[b h w 3] in [0, 1].
+      keep_colors: Whether the generator was trained on luma alone; the result then has the colours of `pictures`.
     """
     if not keep_colors:
         return generator.apply(variables, pictures)

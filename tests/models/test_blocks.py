@@ -1,4 +1,4 @@
-"""Layers against NumPy."""
+"""Shared layers against NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def _init(module, x):
 
 @pytest.mark.parametrize("padding", ["reflect", "zero"])
 def test_conv_of_a_single_tap_is_the_padded_picture(pictures, padding):
-    """A kernel that is 1 in its corner shows what the border is filled with."""
+    """A kernel with a single 1 at its edge shows the content of the border."""
     module = blocks.Conv(features=1, size=3, padding=padding)
     kernel = np.zeros((3, 3, 3, 1), np.float32)
     kernel[0, 0, 1, 0] = 1.0
@@ -63,13 +63,13 @@ def test_kernels_start_small(pictures):
     assert abs(kernel.std() - 0.02) < 1e-3 and abs(kernel.mean()) < 1e-3
 
 
-@pytest.mark.parametrize("kind, times", [(blocks.Conv, 1), (blocks.UpConv, 4)])
-def test_a_bias_in_bfloat16_gets_the_gradient_of_all_pixels(kind, times):
-    """A sum in bfloat16 would stay at 256: the next number there is 258."""
+@pytest.mark.parametrize(("layer", "factor"), [(blocks.Conv, 1), (blocks.UpConv, 4)])
+def test_a_bias_in_bfloat16_gets_the_gradient_of_all_pixels(layer, factor):
+    """A sum in bfloat16 would stop at 256, where the next number is 258."""
     x = jnp.ones((1, 64, 64, 1))
-    module = kind(features=1, dtype=jnp.bfloat16)
+    module = layer(features=1, dtype=jnp.bfloat16)
     gradient = jax.jit(jax.grad(lambda params: jnp.sum(module.apply({"params": params}, x).astype(jnp.float32))))
-    assert float(gradient(_init(module, x))["bias"][0]) == times * 64 * 64
+    assert float(gradient(_init(module, x))["bias"][0]) == factor * 64 * 64
 
 
 def test_instance_norm(pictures):
@@ -93,13 +93,13 @@ def test_instance_norm_has_the_derivatives_of_its_formula(pictures):
 
         return gradient(pictures), jax.grad(lambda x: jnp.sum(gradient(x) ** 2))(pictures)
 
-    for got, expected in zip(derivatives(lambda x: _normalize(x, "instance")), derivatives(formula), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+    for actual, expected in zip(derivatives(lambda x: _normalize(x, "instance")), derivatives(formula), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("layer", [blocks.Conv, blocks.UpConv])
 @pytest.mark.parametrize(("norm", "learns"), [("instance", False), ("batch", False), ("group", True), ("none", True)])
-def test_a_bias_that_the_norm_takes_away_again_has_no_gradient(pictures, layer, norm, learns):
+def test_a_bias_that_the_norm_cancels_has_no_gradient(pictures, layer, norm, learns):
     module = layer(features=4, before_norm=norm)
     params = _init(module, pictures)
     gradient = jax.grad(lambda params: jnp.sum(module.apply({"params": params}, pictures) ** 2))(params)
@@ -112,31 +112,31 @@ def test_a_bias_that_the_norm_takes_away_again_has_no_gradient(pictures, layer, 
 
 
 def test_batch_norm(pictures):
-    """In training by the batch's own statistics, which go into the averages; in use by the averages."""
+    """Training normalises by the batch's statistics and updates the averages, evaluation normalises by the averages."""
     x = 3.0 * pictures + 1.0
     module = blocks.Normalize(kind="batch")
     variables = module.init(jax.random.key(0), x, train=True)
     mean, variance = x.astype(np.float64).mean((0, 1, 2)), x.astype(np.float64).var((0, 1, 2))
-    out, new = module.apply(variables, x, train=True, mutable=["batch_stats"])
+    out, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
     np.testing.assert_allclose(out, (x - mean) / np.sqrt(variance + 1e-5), atol=1e-4)
-    (averages,) = new["batch_stats"].values()
+    (averages,) = updated["batch_stats"].values()
     np.testing.assert_allclose(averages["mean"], 0.1 * mean, rtol=1e-5)
     np.testing.assert_allclose(averages["var"], 0.9 + 0.1 * variance, rtol=1e-5)
-    used = module.apply({**variables, **new}, x)
-    np.testing.assert_allclose(used, (x - 0.1 * mean) / np.sqrt(0.9 + 0.1 * variance + 1e-5), atol=1e-4)
+    out = module.apply({**variables, **updated}, x)
+    np.testing.assert_allclose(out, (x - 0.1 * mean) / np.sqrt(0.9 + 0.1 * variance + 1e-5), atol=1e-4)
 
 
 def test_group_norm():
-    """Per picture, over positions and 32 groups of channels; fewer where 32 does not divide."""
+    """Statistics per picture and group of channels: 32 groups, or the most below that divide the channels."""
     rng = np.random.default_rng(0)
     for channels, groups in ((64, 32), (48, 24), (8, 8), (7, 7)):
         x = rng.normal(2.0, 3.0, (2, 5, 4, channels)).astype(np.float32)
         module = blocks.Normalize(kind="group")
-        found = module.apply(module.init(jax.random.key(0), x), x)
+        out = module.apply(module.init(jax.random.key(0), x), x)
         split = x.astype(np.float64).reshape(2, 20, groups, -1)
         mean, variance = split.mean((1, 3), keepdims=True), split.var((1, 3), keepdims=True)
         expected = ((split - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape)
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_allclose(out, expected, atol=1e-4)
 
 
 def test_instance_norm_of_a_flat_picture_is_zero_with_a_finite_gradient():
@@ -154,13 +154,13 @@ def test_padding_to_a_multiple_reflects_at_the_end(pictures):
         blocks.pad_to_multiple(pictures, 8)
 
 
-def test_pictures_of_activations():
+def test_pictures_from_activations():
     change = np.linspace(-9, 9, 24, dtype=np.float32).reshape(1, 2, 4, 3)
     out = np.asarray(blocks.to_picture(change, None))
     np.testing.assert_allclose(out, (1 + np.tanh(change.astype(np.float64))) / 2, atol=1e-6)
     source = np.linspace(0, 1, 24, dtype=np.float32).reshape(1, 2, 4, 3)
     np.testing.assert_allclose(blocks.to_picture(np.zeros_like(change), source), source.clip(0.02, 0.98), atol=1e-6)
-    held = np.clip(source.astype(np.float64), 0.02, 0.98)
-    logit = np.log(held / (1 - held)) + 2.0 * change
+    clipped = np.clip(source.astype(np.float64), 0.02, 0.98)
+    logit = np.log(clipped / (1 - clipped)) + 2.0 * change
     np.testing.assert_allclose(blocks.to_picture(change, source), 1 / (1 + np.exp(-logit)), atol=1e-6)
     np.testing.assert_allclose(blocks.centre(source), 2.0 * source - 1.0)

@@ -1,4 +1,4 @@
-"""Discriminators: patches, scales, spectral norm, the published counts."""
+"""Patches, scales, spectral norm and published parameter counts of discriminators."""
 
 import functools
 
@@ -22,8 +22,8 @@ SPECTRAL = [(name, on) for name in SMALL for on in (False, True) if name in CONV
 
 
 def _build(name: str, **options):
-    chosen = config.choice(name, **{**SMALL[name], **options})
-    return base.DISCRIMINATORS.build(chosen, dtype=jnp.float32)
+    choice = config.choice(name, **{**SMALL[name], **options})
+    return base.DISCRIMINATORS.build(choice, dtype=jnp.float32)
 
 
 def _init(module, pictures):
@@ -53,13 +53,13 @@ def test_patch_has_the_published_number_of_parameters(channels, published):
     assert sum(4 * 4 * i * o + o for i, o in table) == published
     module = base.DISCRIMINATORS.build(config.choice("patch"), dtype=jnp.float32)
     assert _count(module, channels) == published
-    three = base.DISCRIMINATORS.build(config.choice("multiscale"), dtype=jnp.float32)
-    assert _count(three, channels) == 3 * published
+    multiscale = base.DISCRIMINATORS.build(config.choice("multiscale"), dtype=jnp.float32)
+    assert _count(multiscale, channels) == 3 * published
 
 
 @pytest.mark.parametrize(("layers", "patch"), [(1, 16), (2, 34), (3, 70)])
 def test_a_logit_sees_a_patch(layers, patch):
-    """Without instance norm, whose means see all."""
+    """Without instance norm, whose means see the whole picture."""
     module = _build("patch", layers=layers, norm="none", filters=4)
     pictures = _pictures(112, 112)[:1]
     variables = _init(module, pictures)
@@ -68,21 +68,21 @@ def test_a_logit_sees_a_patch(layers, patch):
         logits = module.apply(variables, x).logits[0]
         return logits[0, logits.shape[1] // 2, logits.shape[2] // 2, 0]
 
-    seen = np.asarray(jax.jit(jax.grad(centre), compiler_options=LEVEL_0)(pictures)).any(axis=(0, 3))
-    assert seen.any(0).sum() == seen.any(1).sum() == patch
-    assert seen.sum() == patch**2
+    visible = np.asarray(jax.jit(jax.grad(centre), compiler_options=LEVEL_0)(pictures)).any(axis=(0, 3))
+    assert visible.any(0).sum() == visible.any(1).sum() == patch
+    assert visible.sum() == patch**2
 
 
 def test_shapes_of_a_verdict():
     pictures = _pictures(33, 46)
     module = _build("patch", norm="instance")
     verdict = _run(module, _init(module, pictures), pictures)
-    # Two halvings (rounded down), then twice one pixel less.
+    # Two halvings, rounded down, then one pixel less twice.
     assert [x.shape for x in verdict.logits] == [(2, 6, 9, 1)]
     assert [x.shape for x in verdict.activations[0]] == [(2, 16, 23, 8), (2, 8, 11, 16), (2, 7, 10, 32)]
 
 
-def test_scales_judge_the_picture_at_half_size_each():
+def test_each_scale_judges_the_picture_at_half_the_size():
     pictures = _pictures(32, 33)
     module = _build("multiscale")
     variables = _init(module, pictures)
@@ -90,10 +90,10 @@ def test_scales_judge_the_picture_at_half_size_each():
     assert [x.shape for x in verdict.logits] == [(2, 14, 14, 1), (2, 6, 6, 1)]
     assert len(verdict.activations) == 2
     half = pictures[:, :, :32].reshape(2, 16, 2, 16, 2, 3).mean(axis=(2, 4))
-    one = _build("patch", layers=1)
+    patch = _build("patch", layers=1)
     second = sorted(variables["params"])[1]
-    alone = _run(one, {"params": variables["params"][second]}, half)
-    np.testing.assert_allclose(verdict.logits[1], alone.logits[0], atol=1e-5)
+    expected = _run(patch, {"params": variables["params"][second]}, half)
+    np.testing.assert_allclose(verdict.logits[1], expected.logits[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
@@ -101,33 +101,33 @@ def test_spectral_norm_leaves_a_largest_singular_value_of_one(name, monkeypatch)
     module, pictures = _build(name, spectral_norm=True), _pictures(32, 32)
     variables = _init(module, pictures)
     params, stats = variables["params"], {"batch_stats": variables["batch_stats"]}
-    go_on = jax.jit(
+    advance = jax.jit(
         lambda stats: module.apply({"params": params, **stats}, pictures, update_stats=True, mutable=list(stats))[1],
         compiler_options=LEVEL_0,
     )
     for _ in range(60):
-        stats = go_on(stats)
-    applied = []
-    real = blocks.convolutions.conv2d
+        stats = advance(stats)
+    kernels = []
+    original = blocks.convolutions.conv2d
 
     def conv2d(x, kernel, **options):
-        applied.append(kernel)
-        return real(x, kernel, **options)
+        kernels.append(kernel)
+        return original(x, kernel, **options)
 
     monkeypatch.setattr(blocks.convolutions, "conv2d", conv2d)
 
-    def kernels(stats):
+    def normalized_kernels(stats):
         module.apply({"params": params, **stats}, pictures)
-        return applied
+        return kernels
 
-    made = jax.jit(kernels, compiler_options=LEVEL_0)(stats)
-    assert len(made) == CONVOLUTIONS[name]
-    for kernel in made:
+    normalized = jax.jit(normalized_kernels, compiler_options=LEVEL_0)(stats)
+    assert len(normalized) == CONVOLUTIONS[name]
+    for kernel in normalized:
         largest = np.linalg.svd(np.asarray(kernel).reshape(-1, kernel.shape[-1]), compute_uv=False)[0]
         assert abs(largest - 1.0) < 0.01
 
 
-def test_spectral_norm_moves_only_where_asked():
+def test_spectral_norm_is_updated_only_on_request():
     module, pictures = _build("patch", spectral_norm=True), _pictures(32, 32)
     variables = _init(module, pictures)
     assert set(variables) == {"params", "batch_stats"}
@@ -136,14 +136,14 @@ def test_spectral_norm_moves_only_where_asked():
         apply = functools.partial(module.apply, update_stats=update, mutable=["batch_stats"])
         return jax.jit(apply, compiler_options=LEVEL_0)(variables, pictures)[1]
 
-    same, moved = stats(False), stats(True)
+    unchanged, updated = stats(False), stats(True)
     before = jax.tree.leaves(variables["batch_stats"])
-    assert all(map(np.array_equal, before, jax.tree.leaves(same["batch_stats"])))
-    assert not all(map(np.array_equal, before, jax.tree.leaves(moved["batch_stats"])))
+    assert all(map(np.array_equal, before, jax.tree.leaves(unchanged["batch_stats"])))
+    assert not all(map(np.array_equal, before, jax.tree.leaves(updated["batch_stats"])))
 
 
 @pytest.mark.parametrize(("name", "spectral_norm"), SPECTRAL)
-def test_bfloat16_computes_narrow_and_speaks_wide(name, spectral_norm):
+def test_bfloat16_computes_narrow_and_returns_wide_logits(name, spectral_norm):
     wide = _build(name, **({"spectral_norm": True} if spectral_norm else {}))
     module, pictures = wide.clone(dtype=jnp.bfloat16), _pictures(64, 64)
     variables = _init(module, pictures)
@@ -151,16 +151,16 @@ def test_bfloat16_computes_narrow_and_speaks_wide(name, spectral_norm):
     narrow, reference = (_run(m, variables, pictures) for m in (module, wide))
     assert {x.dtype for x in narrow.logits} == {jnp.dtype(jnp.float32)}
     assert {x.dtype for scale in narrow.activations for x in scale} == {jnp.dtype(jnp.bfloat16)}
-    for one, other in zip(narrow.logits, reference.logits, strict=True):
-        assert 0.0 < np.abs(one - other).max() < 0.1 * np.abs(other).max()
+    for logits, expected in zip(narrow.logits, reference.logits, strict=True):
+        assert 0.0 < np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize(("name", "least", "got"), [("patch", 16, "15x16"), ("multiscale", 16, "7x8")])
-def test_too_small_pictures(name, least, got):
+@pytest.mark.parametrize(("name", "smallest", "got"), [("patch", 16, "15x16"), ("multiscale", 16, "7x8")])
+def test_too_small_pictures(name, smallest, got):
     module = _build(name)
-    jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, least, least, 3)))
+    jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, smallest, smallest, 3)))
     with pytest.raises(ValueError, match=f"px a side, got {got}"):
-        jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, least - 1, least, 3)))
+        jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, smallest - 1, smallest, 3)))
 
 
 def test_pixel_sees_one_pixel_and_has_the_layers_of_the_paper():
@@ -174,7 +174,7 @@ def test_pixel_sees_one_pixel_and_has_the_layers_of_the_paper():
     assert np.argwhere(np.asarray(gradient).any(axis=(0, 3))).tolist() == [[4, 3]]
 
 
-def test_resnet50_says_one_logit():
+def test_resnet50_has_one_logit_per_picture():
     module = base.DISCRIMINATORS.build(config.choice("resnet50"), dtype=jnp.float32)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
     assert base.parameter_count(shapes["params"]) == 25_557_032 - 2_049_000 + 2048 + 1
@@ -186,13 +186,13 @@ def test_resnet50_says_one_logit():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_batch_norm_takes_the_batchs_own_statistics(name):
-    """A discriminator is only ever used in training."""
+    """Discriminators are used in training only."""
     module, pictures = _build(name, norm="batch"), _pictures(64, 64)
     variables = _init(module, pictures)
     assert set(variables) == {"params", "batch_stats"}
     judge = jax.jit(lambda x: module.apply(variables, x, mutable=["batch_stats"])[0].logits, compiler_options=LEVEL_0)
-    together, alone = judge(pictures)[0][:1], judge(pictures[:1])[0]
-    assert np.abs(together - alone).max() > 1e-4
+    batch, single = judge(pictures)[0][:1], judge(pictures[:1])[0]
+    assert np.abs(batch - single).max() > 1e-4
 
 
 def test_projected_has_a_head_for_each_layer_of_the_features():
@@ -200,14 +200,14 @@ def test_projected_has_a_head_for_each_layer_of_the_features():
     network, layers = module.wants
     assert (network, layers) == ("vgg16", ("relu1_2", "relu2_2", "relu3_3", "relu4_1"))
     rng = np.random.default_rng(0)
-    seen = {layer: rng.random((2, 32 // 2**n, 48 // 2**n, 4 * 2**n), np.float32) for n, layer in enumerate(layers)}
+    features = {layer: rng.random((2, 32 // 2**n, 48 // 2**n, 4 * 2**n), np.float32) for n, layer in enumerate(layers)}
     pictures = _pictures(32, 48)
     run = functools.partial(jax.jit, compiler_options=LEVEL_0)
-    variables = run(lambda: module.init(jax.random.key(0), pictures, features=seen))()
-    judge = run(lambda pictures, seen: module.apply(variables, pictures, features=seen))
-    verdict = judge(pictures, seen)
+    variables = run(lambda: module.init(jax.random.key(0), pictures, features=features))()
+    judge = run(lambda pictures, features: module.apply(variables, pictures, features=features))
+    verdict = judge(pictures, features)
     assert [x.shape for x in verdict.logits] == [(2, 16, 24, 1), (2, 8, 12, 1), (2, 4, 6, 1), (2, 2, 3, 1)]
-    # It sees features alone, whatever their scale.
-    other = judge(pictures[::-1], {layer: 7.0 * x for layer, x in seen.items()})
-    for one, two in zip(verdict.logits, other.logits, strict=True):
-        np.testing.assert_allclose(one, two, atol=1e-3)
+    # Neither the pictures nor the scale of the features matter.
+    scaled = judge(pictures[::-1], {layer: 7.0 * x for layer, x in features.items()})
+    for logits, expected in zip(scaled.logits, verdict.logits, strict=True):
+        np.testing.assert_allclose(logits, expected, atol=1e-3)

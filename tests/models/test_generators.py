@@ -1,4 +1,4 @@
-"""Generators: sizes, ranges, dtypes, the published counts."""
+"""Sizes, ranges, dtypes and published parameter counts of generators."""
 
 import inspect
 import itertools
@@ -21,7 +21,7 @@ SMALL = {
     "unet": {"filters": 8, "depth": 3},
     "resnet50": {"filters": 4, "norm": "instance"},
 }
-LEAST = {"resnet": 4, "unet": 8, "resnet50": 32}
+SMALLEST = {"resnet": 4, "unet": 8, "resnet50": 32}
 
 
 def _build(name: str, **options):
@@ -50,8 +50,8 @@ def _count(module, size: int) -> int:
     return base.parameter_count(shapes)
 
 
-def _layers(table) -> int:
-    """Parameters of convolutions (side of the kernel, channels in, channels out) with biases."""
+def _parameters(table) -> int:
+    """Number of parameters of convolutions with biases: (side of the kernel, channels in, channels out) each."""
     return sum(side * side * ins * outs + outs for side, ins, outs in table)
 
 
@@ -63,23 +63,23 @@ def test_resnet_has_the_published_number_of_parameters():
     table = [(7, 3, 64), (3, 64, 128), (3, 128, 256)]  # c7s1-64, d128, d256
     table += [(3, 256, 256)] * 2 * 9  # R256
     table += [(3, 256, 128), (3, 128, 64), (7, 64, 3)]  # u128, u64, c7s1-3
-    assert _layers(table) == 11_378_179
+    assert _parameters(table) == 11_378_179
     module = base.GENERATORS.build(config.choice("resnet"), dtype=jnp.float32)
     assert _count(module, 256) == 11_378_179
 
 
 def test_unet_has_the_layers_of_the_paper():
-    """The paper's C64-...-C512 table, with 3x3 in place of 4x4 kernels on the way up."""
+    """The paper's table C64-...-C512, with 3x3 kernels instead of 4x4 in the decoder."""
     down = [3, 64, 128, 256, 512, 512, 512, 512, 512]
     table = [(4, i, o) for i, o in itertools.pairwise(down)]
     up = [(512, 512), (1024, 512), (1024, 512), (1024, 512), (1024, 256), (512, 128), (256, 64), (128, 3)]
     table += [(3, i, o) for i, o in up]
     module = base.GENERATORS.build(config.choice("unet"), dtype=jnp.float32)
-    assert _count(module, 256) == _layers(table)
+    assert _count(module, 256) == _parameters(table)
 
 
 def test_resnet50_has_the_published_encoder():
-    """torchvision's has 25,557,032 parameters with a classifier of 2048 x 1000 + 1000, and no biases before norms."""
+    """torchvision's resnet50 has 25,557,032 parameters, 2048 x 1000 + 1000 of them in its classifier."""
     module = base.GENERATORS.build(config.choice("resnet50"), dtype=jnp.float32)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
     assert base.parameter_count(shapes["params"]["encoder"]) == 25_557_032 - 2_049_000
@@ -87,48 +87,50 @@ def test_resnet50_has_the_published_encoder():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_taps_are_the_encoders_layers(name):
-    """They come from the same pass, and nothing after the last of them is computed."""
-    module, pictures = _build(name), _pictures(2 * LEAST[name], 2 * LEAST[name])
+    """They come from one pass, alone or together."""
+    module, pictures = _build(name), _pictures(2 * SMALLEST[name], 2 * SMALLEST[name])
     variables = _random(module, pictures)
-    found = jax.jit(lambda v, x: module.apply(v, x, taps=module.taps), compiler_options=LEVEL_0)(variables, pictures)
-    assert set(found) == set(module.taps)
-    assert all(x.shape[0] == 2 and x.ndim == 4 for x in found.values())
-    one = jax.eval_shape(lambda v, x: module.apply(v, x, taps=module.taps[-1:]), variables, pictures)
-    assert {name: x.shape for name, x in one.items()} == {module.taps[-1]: found[module.taps[-1]].shape}
+    activations = jax.jit(lambda v, x: module.apply(v, x, taps=module.taps), compiler_options=LEVEL_0)(
+        variables, pictures
+    )
+    assert set(activations) == set(module.taps)
+    assert all(x.shape[0] == 2 and x.ndim == 4 for x in activations.values())
+    last = jax.eval_shape(lambda v, x: module.apply(v, x, taps=module.taps[-1:]), variables, pictures)
+    assert {name: x.shape for name, x in last.items()} == {module.taps[-1]: activations[module.taps[-1]].shape}
 
 
 def test_resnets_taps_are_those_of_cut():
-    """Layers 0, 4, 8, 12 and 16 of its list: the picture, both halvings, the first and the fifth of nine blocks."""
+    """Layers 0, 4, 8, 12 and 16 in CUT's count: the picture, both halvings, the first and fifth of nine blocks."""
     module = base.GENERATORS.build(config.choice("resnet", blocks=9), dtype=jnp.float32)
     assert module.taps == ("pixels", "down1", "down2", "block1", "block5")
 
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("norm", ["instance", "batch", "group", "none"])
-def test_any_size_comes_back_in_range(name, norm):
-    pictures = _pictures(LEAST[name] + 13, LEAST[name] + 22)
+def test_output_has_the_input_size_and_range(name, norm):
+    pictures = _pictures(SMALLEST[name] + 13, SMALLEST[name] + 22)
     fake, params = _apply(_build(name, norm=norm), pictures)
     assert fake.shape == pictures.shape and fake.dtype == np.float32
     assert 0.0 <= fake.min() < fake.max() <= 1.0
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
-    # Far off inputs and parameters stay in range too.
-    factor = 1.5 if name == "resnet50" else 50.0  # fifty layers deep
-    far = jax.tree.map(lambda x: factor * x, params)
-    wild = np.asarray(_run(_build(name, norm=norm), far, pictures))
-    assert np.isfinite(wild).all() and wild.min() >= 0.0 and wild.max() <= 1.0
+    # Parameters far from their initial values stay in range, too.
+    factor = 1.5 if name == "resnet50" else 50.0  # values overflow across fifty layers
+    large = jax.tree.map(lambda x: factor * x, params)
+    fake = np.asarray(_run(_build(name, norm=norm), large, pictures))
+    assert np.isfinite(fake).all() and fake.min() >= 0.0 and fake.max() <= 1.0
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_each_picture_is_translated_by_itself(name):
-    module, pictures = _build(name), _pictures(max(16, LEAST[name]), 48)
-    both, params = _apply(module, pictures)
-    alone = _run(module, params, pictures[1:])
-    np.testing.assert_allclose(both[1:], alone, atol=1e-5)
+def test_pictures_are_translated_independently(name):
+    module, pictures = _build(name), _pictures(max(16, SMALLEST[name]), 48)
+    batch, params = _apply(module, pictures)
+    single = _run(module, params, pictures[1:])
+    np.testing.assert_allclose(batch[1:], single, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_starting_at_identity_gives_the_source_back(name):
-    pictures = _pictures(LEAST[name] + 15, LEAST[name])
+def test_a_start_at_the_identity_reproduces_the_source(name):
+    pictures = _pictures(SMALLEST[name] + 15, SMALLEST[name])
     pictures[0, :4] = 0.0
     pictures[0, 4:8] = 1.0
     fake, _ = _apply(_build(name, start_at_identity=True), pictures)
@@ -139,19 +141,19 @@ def test_starting_at_identity_gives_the_source_back(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_bfloat16_computes_narrow_and_keeps_parameters_wide(name, monkeypatch):
-    seen = set()
-    real = convolutions.conv2d
+    dtypes = set()
+    original = convolutions.conv2d
 
     def conv2d(x, kernel, **options):
-        seen.update({x.dtype, kernel.dtype})
-        return real(x, kernel, **options)
+        dtypes.update({x.dtype, kernel.dtype})
+        return original(x, kernel, **options)
 
     monkeypatch.setattr(convolutions, "conv2d", conv2d)
-    pictures = _pictures(2 * LEAST[name], 2 * LEAST[name])
+    pictures = _pictures(2 * SMALLEST[name], 2 * SMALLEST[name])
     wide = _build(name)
     narrow = wide.clone(dtype=jnp.bfloat16)
     params = _random(narrow, pictures)
-    assert seen == {jnp.dtype(jnp.bfloat16)}
+    assert dtypes == {jnp.dtype(jnp.bfloat16)}
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
     fakes = [np.asarray(_run(m, params, pictures)) for m in (wide, narrow)]
     assert fakes[1].dtype == np.float32
@@ -159,12 +161,12 @@ def test_bfloat16_computes_narrow_and_keeps_parameters_wide(name, monkeypatch):
     assert 0.0 < difference.max() < 0.1 and difference.mean() < 0.01
 
 
-@pytest.mark.parametrize(("name", "least"), LEAST.items())
-def test_too_small_pictures(name, least):
+@pytest.mark.parametrize(("name", "smallest"), SMALLEST.items())
+def test_too_small_pictures(name, smallest):
     module = _build(name)
-    jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, least, least, 3)))
-    with pytest.raises(ValueError, match=f"needs pictures of {least} px a side, got {least - 1}x{least}"):
-        jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, least - 1, least, 3)))
+    jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, smallest, smallest, 3)))
+    with pytest.raises(ValueError, match=f"needs pictures of {smallest} px a side, got {smallest - 1}x{smallest}"):
+        jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, smallest - 1, smallest, 3)))
 
 
 @pytest.mark.parametrize("name", sorted(overrides.bundled()))

@@ -1,1 +1,1 @@
-"""Discriminators: one file each, chosen by `Config.discriminator`."""
+"""Discriminators, one file each; `Config.discriminator` chooses one."""

@@ -13,11 +13,11 @@ from gqst.models.discriminators import patch
 
 @base.DISCRIMINATORS.register("multiscale")
 class MultiScale(nn.Module, kw_only=True):
-    """One patch discriminator for each size of the picture: whole, half, quarter.
+    """A patch discriminator for each of several sizes of the picture: full, half, quarter and so on.
 
     Attributes:
-      scales: how many sizes.
-      filters, layers, norm, spectral_norm, dtype, axis_name: of each, as in `patch`.
+      scales: Number of sizes.
+      filters, layers, norm, spectral_norm, dtype, axis_name: Fields of each discriminator, as in `patch.Patch`.
     """
 
     scales: pydantic.PositiveInt = 3
@@ -30,12 +30,12 @@ class MultiScale(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(self, pictures: Float[Array, "b h w c"], *, update_stats: bool = False) -> base.Verdict:
-        """The verdicts of all scales, the finest first; pictures in [0, 1]."""
+        """Returns the verdict of all scales on pictures in [0, 1], full size first."""
         verdicts = []
         for scale in range(self.scales):
             if scale:
                 pictures = nn.avg_pool(pictures, (2, 2), strides=(2, 2))
-            judge = patch.Patch(
+            discriminator = patch.Patch(
                 filters=self.filters,
                 layers=self.layers,
                 norm=self.norm,
@@ -43,7 +43,7 @@ class MultiScale(nn.Module, kw_only=True):
                 dtype=self.dtype,
                 axis_name=self.axis_name,
             )
-            verdicts.append(judge(pictures, update_stats=update_stats))
+            verdicts.append(discriminator(pictures, update_stats=update_stats))
         return base.Verdict(
             logits=tuple(v.logits[0] for v in verdicts),
             activations=tuple(v.activations[0] for v in verdicts),

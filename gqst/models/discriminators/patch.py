@@ -13,16 +13,16 @@ from gqst.models import base, blocks
 
 @base.DISCRIMINATORS.register("patch")
 class Patch(nn.Module, kw_only=True):
-    """A fully convolutional network with one logit for each patch; 70x70 px patches with 3 layers.
+    """A fully convolutional network with a logit for each patch, of 70x70 px with 3 layers.
 
     Attributes:
-      filters: channels of the first layer; they double at each layer, to 8 times that.
-      layers: 4x4 convolutions of stride 2; one of stride 1 and the logit follow. A patch has a side of
-        16, 34, 70 or 142 px with 1, 2, 3 or 4 layers.
-      norm: of all layers but the first.
-      spectral_norm: whether every kernel is divided by its largest singular value (Miyato et al. 2018).
-      dtype: of the computation.
-      axis_name: of pmap, for batch norm.
+      filters: Number of channels of the first layer; doubled at each further layer, up to 8 times as many.
+      layers: Number of 4x4 convolutions of stride 2, which one of stride 1 and that of the logit follow. The side of a
+        patch is 16, 34, 70 or 142 px with 1, 2, 3 or 4 layers.
+      norm: Norm of all layers but the first and that of the logit.
+      spectral_norm: Whether every kernel is divided by its largest singular value (Miyato et al. 2018).
+      dtype: Type of the computation; parameters are float32.
+      axis_name: Name of pmap's axis, for batch norm.
     """
 
     filters: pydantic.PositiveInt = 64
@@ -34,9 +34,14 @@ class Patch(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(self, pictures: Float[Array, "b h w c"], *, update_stats: bool = False) -> base.Verdict:
-        """The verdict on pictures in [0, 1]; ValueError if they are smaller than 2**(layers + 2) px.
+        """Returns the verdict on pictures in [0, 1].
 
-        `update_stats` lets spectral norm's power iteration go on, in the collection `batch_stats`.
+        Args:
+          pictures: Pictures of at least 2**(layers + 2) px a side.
+          update_stats: Whether spectral norm's power iteration advances, in the collection `batch_stats`.
+
+        Raises:
+          ValueError: The pictures are smaller.
         """
         smallest = 2 ** (self.layers + 2)
         if min(pictures.shape[1:3]) < smallest:
@@ -61,4 +66,6 @@ class Patch(nn.Module, kw_only=True):
     def _conv(
         self, x: jax.Array, features: int, *, stride: int, update_stats: bool, before_norm: blocks.Norm = "none"
     ) -> jax.Array:
-        return blocks.judging_conv(x, features, 4, stride, self.spectral_norm, update_stats, self.dtype, before_norm)
+        return blocks.discriminator_conv(
+            x, features, 4, stride, self.spectral_norm, update_stats, self.dtype, before_norm
+        )

@@ -1,4 +1,4 @@
-"""The paper's discriminator: ResNet-50 with one logit for the whole picture."""
+"""The discriminator of the paper (see configs/paper.py): ResNet-50 with a single logit for the whole picture."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ class ResNet50(nn.Module, kw_only=True):
     """ResNet-50, its features averaged over positions, and a dense layer to a single logit.
 
     Attributes:
-      filters: channels of the stem; 64 in the paper.
-      norm: of all layers.
-      weights: file of torchvision's resnet50 to start from (.safetensors or .npz), with 64 filters and norm
-        batch; none starts at random.
-      dtype: of the computation.
-      axis_name: of pmap, for batch norm.
+      filters: Number of channels of the stem; 64 in the paper.
+      norm: Norm of all convolutions.
+      weights: Path of a file of torchvision's resnet50 (.safetensors or .npz) for the initial weights, which needs 64
+        filters and norm `batch`; None initialises them at random.
+      dtype: Type of the computation; parameters are float32.
+      axis_name: Name of pmap's axis, for batch norm.
     """
 
     filters: pydantic.PositiveInt = 64
@@ -31,8 +31,8 @@ class ResNet50(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(self, pictures: Float[Array, "b h w c"], *, update_stats: bool = False) -> base.Verdict:
-        """The verdict on pictures in [0, 1] of any size, one logit f32[b 1 1 1]."""
-        del update_stats  # batch norm takes the statistics of the batch itself, its averages are never used
+        """Returns the verdict on pictures in [0, 1] of any size, with one logit per picture, f32[b 1 1 1]."""
+        del update_stats  # batch norm uses the statistics of the batch itself, never its running averages
         encoder = resnet50.Encoder(
             filters=self.filters, norm=self.norm, dtype=self.dtype, axis_name=self.axis_name, name="encoder"
         )
@@ -42,5 +42,5 @@ class ResNet50(nn.Module, kw_only=True):
         return base.Verdict(logits=(logits,), activations=(tuple(activations),))
 
     def initial(self) -> dict[str, Any]:
-        """The encoder's variables from the file `weights`, by collection; none without one."""
-        return resnet50.start(self.weights, filters=self.filters, norm=self.norm)
+        """Returns the encoder's variables from the file `weights`, by collection; empty without one."""
+        return resnet50.pretrained(self.weights, filters=self.filters, norm=self.norm)

@@ -1,4 +1,4 @@
-"""Frozen feature networks: one file each, chosen by name in losses and metrics."""
+"""Frozen feature networks, one file each; losses and metrics choose them by name."""
 
 from gqst import registry
 

@@ -9,41 +9,41 @@ from jaxtyping import Array, Float
 
 from gqst.models.features import base
 
-# LPIPS's own constants, for pictures in [-1, 1].
+# Constants of LPIPS, for pictures in [-1, 1].
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 
 
 @base.FEATURES.register("alexnet")
 class AlexNet(nn.Module):
-    """Five convolutions, torchvision's, with the input scaling of LPIPS; layers relu1 to relu5."""
+    """torchvision's five convolutions with the input scaling of LPIPS; layers relu1 to relu5."""
 
     layers = ("relu1", "relu2", "relu3", "relu4", "relu5")
 
     @nn.compact
     def __call__(self, pictures: Float[Array, "b h w 3"], *, layers: Sequence[str]) -> dict[str, jax.Array]:
-        """Activations by layer; pictures in [0, 1], at least 31 px a side."""
-        plan = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
+        """Returns activations by layer; pictures in [0, 1], at least 31 px a side."""
+        convolutions = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
         x = base.scaled(2.0 * pictures - 1.0, _SHIFT, _SCALE)
-        made = {}
-        for number, (features, size, stride, pad) in enumerate(plan, 1):
+        activations = {}
+        for number, (features, size, stride, pad) in enumerate(convolutions, 1):
             if number in (2, 3):
                 x = nn.max_pool(x, (3, 3), strides=(2, 2))
             padding = ((pad, pad), (pad, pad))
             x = nn.relu(nn.Conv(features, (size, size), (stride, stride), padding, name=f"conv{number}")(x))
-            made[f"relu{number}"] = x
-            # The heads are part of the network, so that they are frozen and travel with it.
+            activations[f"relu{number}"] = x
+            # LPIPS's heads are parameters of the network, so that they are loaded and frozen with it.
             self.param(f"lin{number}", nn.initializers.ones, (features,))
-        return {layer: made[layer] for layer in layers}
+        return {layer: activations[layer] for layer in layers}
 
     def available(self, params: Any) -> tuple[str, ...]:
-        """All layers."""
+        """Returns all layers."""
         return self.layers
 
     def parameters(self, tensors: base.Tensors | None) -> Any:
-        """The bundled parameters."""
+        """Returns the bundled parameters; ValueError for any others."""
         if tensors is not None:
             raise ValueError("it takes no file: LPIPS is defined by the weights that come with gqst")
-        held = dict(base.bundled("alexnet"))
-        heads = {name: held.pop(name).astype("float32") for name in list(held) if name.startswith("lin")}
-        return {**base.nested(held), **heads}
+        bundled = dict(base.bundled("alexnet"))
+        heads = {name: bundled.pop(name).astype("float32") for name in list(bundled) if name.startswith("lin")}
+        return {**base.nested(bundled), **heads}

@@ -1,4 +1,4 @@
-"""What a feature network is, the registry of them, and how their weights are read."""
+"""Interface and registry of feature networks, and reading of their weights."""
 
 import functools
 import pathlib
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from gqst import registry, types
 
 FEATURES = registry.Registry("feature network")
-"""Modules without options; their weights come with gqst or from a file that the user names."""
+"""Linen modules without options; weights come with gqst or from a file that the user names."""
 
 _BUNDLED = pathlib.Path(__file__).parents[1] / "weights"
 
@@ -23,10 +23,10 @@ Tensors = Mapping[str, np.ndarray]
 
 
 class Network(Protocol):
-    """A frozen network from pictures to the activations of named layers.
+    """A frozen network that maps pictures to the activations of named layers.
 
     Attributes:
-      layers: the names of the layers that it gives, first to last.
+      layers: Names of its layers, first to last.
     """
 
     layers: tuple[str, ...]
@@ -34,49 +34,50 @@ class Network(Protocol):
     def apply(
         self, variables: Any, pictures: Float[Array, "b h w 3"], *, layers: Sequence[str]
     ) -> dict[str, Float[Array, "b h2 w2 c"]]:
-        """The activations of `layers` by name; pictures in [0, 1]."""
+        """Returns the activations of `layers`, by layer, for pictures in [0, 1]."""
 
     def available(self, params: Any) -> tuple[str, ...]:
-        """The layers that these parameters reach; the bundled ones may not reach all."""
+        """Returns the layers that can be computed with these parameters; bundled ones may lack the last layers."""
 
     def parameters(self, tensors: Tensors | None) -> Any:
-        """The float32 parameters from the bundled weights (None) or the tensors of a user's file.
+        """Returns the float32 parameters from the tensors of a user's file, or from the bundled weights if None.
 
         Raises:
-          ValueError: the tensors are not those of this network, or none are bundled.
+          ValueError: The tensors are not those of this network, or no weights are bundled.
         """
 
 
 def load(name: str, file: str | None = None) -> Any:
-    """The parameters of a feature network, as NumPy arrays.
+    """Returns the parameters of a feature network as NumPy arrays.
 
     Args:
-      name: in `FEATURES`.
-      file: weights in torchvision's names and layout, .safetensors or .npz; None takes the bundled ones.
+      name: Name of the network in `FEATURES`.
+      file: Path of a .safetensors or .npz file in torchvision's names and layout; None takes the bundled weights.
 
     Raises:
-      InputError: there is no such network or file, or the file holds something else.
+      InputError: There is no such network or file, or the file holds other tensors.
     """
     network = FEATURES[name]()
     try:
         return network.parameters(None if file is None else read(pathlib.Path(file)))
     except (ValueError, OSError, safetensors.SafetensorError, zipfile.BadZipFile) as error:
-        where = f"weights {file!r}" if file else "the bundled weights"
-        raise types.InputError(f"{where} cannot be used for {name}: {error}") from error
+        weights = f"weights {file!r}" if file else "the bundled weights"
+        raise types.InputError(f"{weights} cannot be used for {name}: {error}") from error
 
 
 @functools.cache
 def bundled(name: str) -> dict[str, np.ndarray]:
-    """The tensors that come with gqst under this name."""
+    """Returns the tensors that come with gqst under this name."""
     return read(_BUNDLED / f"{name}.safetensors")
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The tensors of a .safetensors or .npz file; nothing in it is ever executed.
+    """Returns the tensors of a .safetensors or .npz file without ever executing anything in it.
 
     Raises:
-      ValueError: another kind of file, or one that is damaged.
-      OSError: it cannot be read.
+      ValueError: The file has another suffix, or holds pickled objects.
+      OSError: The file cannot be read.
+      SafetensorError, BadZipFile: The file is damaged.
     """
     if path.suffix == ".safetensors":
         return safetensors.numpy.load_file(path)
@@ -87,7 +88,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def nested(tensors: Tensors) -> dict[str, Any]:
-    """Tensors named `layer/parameter` as the float32 tree of a linen module."""
+    """Returns tensors named `layer/parameter` as a tree of float32 parameters by layer and parameter."""
     tree: dict[str, Any] = {}
     for name, value in tensors.items():
         layer, _, parameter = name.rpartition("/")
@@ -96,23 +97,32 @@ def nested(tensors: Tensors) -> dict[str, Any]:
 
 
 def scaled(pictures: jax.Array, mean: Sequence[float], deviation: Sequence[float]) -> jax.Array:
-    """Pictures in [0, 1] less `mean`, over `deviation`, each by channel."""
+    """Returns pictures standardised per channel: (pictures - mean) / deviation."""
     shape = (1, 1, 1, 3)
     return (pictures - np.asarray(mean, np.float32).reshape(shape)) / np.asarray(deviation, np.float32).reshape(shape)
 
 
 def check(name: str, layers: Sequence[str], params: Any) -> None:
-    """Raises InputError for a layer that the network has not, or that its parameters do not reach."""
+    """Checks that layers of a feature network can be computed.
+
+    Args:
+      name: Name of the network in `FEATURES`.
+      layers: Names of the layers.
+      params: Parameters of the network, from `load`.
+
+    Raises:
+      InputError: The network has no such layer, or the parameters end before it.
+    """
     network = FEATURES[name]()
-    there = network.available(params)
+    available = network.available(params)
     for layer in layers:
-        if layer in network.layers and layer not in there:
+        if layer in network.layers and layer not in available:
             raise types.InputError(
                 f"layer {layer!r} of {name!r} lies beyond the weights that come with gqst, which end at "
-                f"{there[-1]}: name a file of torchvision's {name} with weights={{{name!r}: FILE}}"
+                f"{available[-1]}: name a file of torchvision's {name} with weights={{{name!r}: FILE}}"
             )
-        if layer not in there:
+        if layer not in available:
             raise types.InputError(
-                f"feature network {name!r} has no layer {layer!r}{registry.hint(layer, there)}; "
-                f"it has: {', '.join(there)}"
+                f"feature network {name!r} has no layer {layer!r}{registry.hint(layer, available)}; "
+                f"it has: {', '.join(available)}"
             )

@@ -1,4 +1,4 @@
-"""Inception-v3 (Szegedy et al. 2015) as the published Fréchet Inception Distance uses it (Heusel et al. 2017)."""
+"""Inception-v3 (Szegedy et al. 2015) as used by the published Fréchet Inception Distance (Heusel et al. 2017)."""
 
 import dataclasses
 import math
@@ -19,7 +19,14 @@ _EPSILON = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class _Conv:
-    """A convolution with its batch norm: where it stands, channels, kernel, and whether it halves the size."""
+    """A convolution with its batch norm.
+
+    Attributes:
+      name: Name within its block.
+      channels: Number of output channels.
+      kernel: Height and width of the kernel.
+      halves: Whether it halves the size: stride 2 without padding.
+    """
 
     name: str
     channels: int
@@ -29,7 +36,7 @@ class _Conv:
 
 _POOL = "pool"
 _Branch = tuple[_Conv | tuple[_Conv, ...] | str, ...]
-"""Convolutions one after the other; several in one place are put side by side, `pool` is the block's own pooling."""
+"""Layers of a branch in order: a convolution, convolutions whose outputs are concatenated, or the block's pooling."""
 
 
 def _a(pooled: int) -> tuple[_Branch, ...]:
@@ -81,7 +88,7 @@ _E: tuple[_Branch, ...] = (
     ),
     (_POOL, _Conv("branch_pool", 192)),
 )
-# Blocks with their branches, and their pooling. The last is a maximum in the network of the published distance.
+# Name, branches and pooling of each block. In the network of the published distance the last pooling is a maximum.
 _BLOCKS: tuple[tuple[str, tuple[_Branch, ...], str], ...] = (
     ("Mixed_5b", _a(32), "mean"),
     ("Mixed_5c", _a(64), "mean"),
@@ -99,17 +106,17 @@ _BLOCKS: tuple[tuple[str, tuple[_Branch, ...], str], ...] = (
 
 @base.FEATURES.register("inception_v3")
 class InceptionV3(nn.Module):
-    """Layers Mixed_5b to Mixed_7c and pooled, f32[b 1 1 2048]; its weights come from a file.
+    """Layers Mixed_5b to Mixed_7c and pooled, f32[b 1 1 2048]; weights come from a user's file.
 
-    The batch norms are folded into the convolutions. Mean pooling leaves the padding out, as the network of the
-    published distance does.
+    Batch norms are folded into the convolutions. Mean pooling excludes the padding, as in the network of the published
+    distance.
     """
 
     layers = (*(name for name, _, _ in _BLOCKS), "pooled")
 
     @nn.compact
     def __call__(self, pictures: Float[Array, "b h w 3"], *, layers: Sequence[str]) -> dict[str, jax.Array]:
-        """Activations by layer; pictures in [0, 1], 299 px a side in training."""
+        """Returns activations by layer; pictures in [0, 1] (299 px a side in the network's training)."""
         x = 2.0 * pictures - 1.0
         x = _convolve(x, "", _Conv("Conv2d_1a_3x3", 32, (3, 3), True))
         x = _convolve(x, "", _Conv("Conv2d_2a_3x3", 32, (3, 3)), padding="VALID")
@@ -118,32 +125,33 @@ class InceptionV3(nn.Module):
         x = _convolve(x, "", _Conv("Conv2d_3b_1x1", 80))
         x = _convolve(x, "", _Conv("Conv2d_4a_3x3", 192, (3, 3)), padding="VALID")
         x = nn.max_pool(x, (3, 3), (2, 2))
-        made: dict[str, jax.Array] = {}
+        activations: dict[str, jax.Array] = {}
         for name, branches, pooling in _BLOCKS:
-            made[name] = x = jnp.concatenate([_follow(x, name, branch, pooling) for branch in branches], axis=-1)
-        made["pooled"] = jnp.mean(x, axis=(1, 2), keepdims=True)
-        return {layer: made[layer] for layer in layers}
+            outputs = [_apply_branch(x, name, branch, pooling) for branch in branches]
+            activations[name] = x = jnp.concatenate(outputs, axis=-1)
+        activations["pooled"] = jnp.mean(x, axis=(1, 2), keepdims=True)
+        return {layer: activations[layer] for layer in layers}
 
     def available(self, params: Any) -> tuple[str, ...]:
-        """All layers."""
+        """Returns all layers."""
         return self.layers
 
     def parameters(self, tensors: base.Tensors | None) -> Any:
-        """Parameters of a file in torchvision's names, as that of pytorch-fid; none are bundled."""
+        """Returns the parameters of a file in torchvision's names, such as pytorch-fid's; ValueError without a file."""
         if tensors is None:
             raise ValueError("it has none; name a file of the published network with --network-weights FILE")
         return {name.replace(".", "_"): _folded(tensors, name) for name in _names()}
 
 
 def embed(params: Any, pictures: Float[Array, "b h w 3"]) -> Float[Array, "b 2048"]:
-    """The pooled features that the published distance compares; pictures in [0, 1], scaled to 299 px."""
-    # Bilinear without a filter, as the published distance scales.
+    """Returns the pooled features that the published distance compares; pictures in [0, 1] are scaled to 299 px."""
+    # Bilinear without antialiasing, as in the published distance.
     scaled = jax.image.resize(pictures, (len(pictures), _SIDE, _SIDE, 3), "bilinear", antialias=False)
-    made: Any = InceptionV3().apply({"params": params}, scaled, layers=("pooled",))
-    return made["pooled"][:, 0, 0]
+    activations: Any = InceptionV3().apply({"params": params}, scaled, layers=("pooled",))
+    return activations["pooled"][:, 0, 0]
 
 
-def _follow(x: jax.Array, block: str, branch: _Branch, pooling: str) -> jax.Array:
+def _apply_branch(x: jax.Array, block: str, branch: _Branch, pooling: str) -> jax.Array:
     for stage in branch:
         if isinstance(stage, _Conv):
             x = _convolve(x, block, stage)
@@ -166,7 +174,7 @@ def _convolve(x: jax.Array, block: str, conv: _Conv, *, padding: str = "SAME") -
 
 
 def _names() -> list[str]:
-    """The convolutions, as torchvision names them."""
+    """Returns torchvision's names of the convolutions."""
     names = ["Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3"]
     for block, branches, _ in _BLOCKS:
         for branch in branches:
@@ -177,7 +185,7 @@ def _names() -> list[str]:
 
 
 def _folded(tensors: base.Tensors, name: str) -> dict[str, np.ndarray]:
-    """Kernel (HWIO) and bias of a convolution with its batch norm."""
+    """Returns the kernel (HWIO) and bias of a convolution with its batch norm folded in."""
     try:
         kernel = np.asarray(tensors[f"{name}.conv.weight"], np.float64)
         scale, shift, mean, variance = (

@@ -1,1 +1,1 @@
-"""Generators: one file each, chosen by `Config.generator`."""
+"""Generators, one file each; `Config.generator` chooses one."""

@@ -1,4 +1,4 @@
-"""The residual generator of Johnson et al. 2016 as CycleGAN (Zhu et al. 2017, appendix 7.2) uses it."""
+"""The residual generator of Johnson et al. 2016, as used by CycleGAN (Zhu et al. 2017, appendix 7.2)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,25 +10,25 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from gqst.models import base
-from gqst.models import blocks as layers  # `blocks` is an option here
+from gqst.models import blocks as layers  # `blocks` is the name of an option
 
 
 @base.GENERATORS.register("resnet")
 class ResNet(nn.Module, kw_only=True):
-    """Down-sampling, residual blocks, up-sampling; any input size.
+    """Down-sampling, residual blocks and up-sampling, for pictures of any size.
 
-    With 64 filters and 9 blocks it has 11,378,179 parameters, as the published one: an up-sampling here is
-    nearest-neighbour and a 3x3 convolution, which has as many as a 3x3 transposed convolution.
+    With 64 filters and 9 blocks it has 11,378,179 parameters, like the published network: up-sampling is
+    nearest-neighbour and a 3x3 convolution here, which has as many as the paper's 3x3 transposed convolution.
 
     Attributes:
-      filters: channels at full size; they double at each halving.
-      blocks: residual blocks at the smallest size; 9 for 256 px, 6 for 128 px in the paper.
-      scales: how often the size is halved.
-      norm: of all layers but the last.
-      start_at_identity: whether the last layer starts at zero and adds to the logit of the source, so that
-        training starts from the picture itself and learns the change.
-      dtype: of the computation.
-      axis_name: of pmap, for batch norm.
+      filters: Number of channels at full size; doubled at each halving.
+      blocks: Number of residual blocks at the smallest size; in the paper 9 for 256 px and 6 for 128 px.
+      scales: Number of halvings of the size.
+      norm: Norm of all layers but the last.
+      start_at_identity: Whether the last layer starts at zero and adds to the logit of the source, so that training
+        starts from the identity and learns the change.
+      dtype: Type of the computation; parameters are float32.
+      axis_name: Name of pmap's axis, for batch norm.
     """
 
     filters: pydantic.PositiveInt = 64
@@ -41,13 +41,13 @@ class ResNet(nn.Module, kw_only=True):
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """The layers of the encoder that contrastive terms look at: those of CUT, where there are as many."""
+        """Names of the encoder's layers for contrastive terms: those of CUT, as far as the network is deep enough."""
         middle = [f"block{number}" for number in sorted({1, (self.blocks + 1) // 2}) if 1 <= number <= self.blocks]
         return ("pixels", *(f"down{scale}" for scale in range(1, self.scales + 1)), *middle)
 
     @nn.compact
     def __call__(self, source: Float[Array, "b h w 3"], *, train: bool = False, taps: Sequence[str] = ()) -> Any:
-        """Fakes in [0, 1] of the size of `source`, float32; with `taps` the activations of these layers instead."""
+        """Returns fakes in [0, 1] of the size of `source`, float32; with `taps`, the activations of these layers."""
         height, width = source.shape[1:3]
         x = layers.centre(layers.pad_to_multiple(source, 2**self.scales)).astype(self.dtype)
         tapped = base.Taps(taps, pixels=x)
@@ -61,7 +61,7 @@ class ResNet(nn.Module, kw_only=True):
             if tapped.complete:
                 break
         if taps:
-            return tapped.found
+            return tapped.activations
         for scale in reversed(range(self.scales)):
             up = layers.UpConv(features=self.filters * 2**scale, **self._common)
             x = layers.keep(self._activate(up(x), train))
@@ -79,20 +79,20 @@ class ResNet(nn.Module, kw_only=True):
     def _block(self, x: jax.Array, train: bool) -> jax.Array:
         features = x.shape[-1]
         y = self._activate(self._conv(x, features), train)
-        # Without a norm a block starts as the identity (Zhang et al. 2019, Fixup): sums would grow from block to block.
+        # Without a norm, blocks start as the identity (Fixup, Zhang et al. 2019), or sums would grow with every block.
         init = nn.initializers.zeros if self.norm == "none" else self._init
         return x + self._normalize(self._conv(y, features, init=init), train)
 
     def _conv(self, x: jax.Array, features: int, *, size: int = 3, stride: int = 1, init: Any = None) -> jax.Array:
-        given = self._common | ({"kernel_init": init} if init else {})
-        return layers.Conv(features=features, size=size, stride=stride, **given)(x)
+        options = self._common | ({"kernel_init": init} if init else {})
+        return layers.Conv(features=features, size=size, stride=stride, **options)(x)
 
     @property
     def _common(self) -> dict[str, Any]:
-        """What all convolutions but the last have in common."""
+        """Options shared by all convolutions but the last."""
         return {"kernel_init": self._init, "dtype": self.dtype, "before_norm": self.norm}
 
     @property
     def _init(self) -> nn.initializers.Initializer:
-        # Without a norm, kernels of deviation 0.02 let the signal die away.
+        # Without a norm, the signal would fade through kernels with a deviation of 0.02.
         return nn.initializers.he_normal() if self.norm == "none" else layers.INIT

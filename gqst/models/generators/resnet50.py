@@ -1,4 +1,4 @@
-"""The paper's generator: ResNet-50 as the encoder, decoded back to a picture."""
+"""The generator of the paper (see configs/paper.py): ResNet-50 as an encoder, and a decoder back to a picture."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,18 +16,19 @@ _SMALLEST = 32  # the encoder halves five times
 
 @base.GENERATORS.register("resnet50")
 class ResNet50(nn.Module, kw_only=True):
-    """ResNet-50, and a decoder that doubles the size five times with a skip connection from every stage.
+    """ResNet-50 and a decoder that doubles the size five times, with a skip connection from the stem and each stage.
 
-    The paper's listing would output class scores; this decodes to a picture, as its text asks for.
+    The paper's listing would output class scores; this network decodes to a picture, as its text demands.
 
     Attributes:
-      filters: channels of the stem; 64 in the paper.
-      norm: of all layers but the last.
-      weights: file of torchvision's resnet50 that the encoder starts from (.safetensors or .npz), with 64
-        filters and norm batch; none starts at random.
-      start_at_identity: whether the last layer starts at zero and adds to the logit of the source.
-      dtype: of the computation.
-      axis_name: of pmap, for batch norm.
+      filters: Number of channels of the stem; 64 in the paper.
+      norm: Norm of all layers but the last.
+      weights: Path of a file of torchvision's resnet50 (.safetensors or .npz) for the encoder's initial weights, which
+        needs 64 filters and norm `batch`; None initialises them at random.
+      start_at_identity: Whether the last layer starts at zero and adds to the logit of the source, so that training
+        starts from the identity.
+      dtype: Type of the computation; parameters are float32.
+      axis_name: Name of pmap's axis, for batch norm.
     """
 
     filters: pydantic.PositiveInt = 64
@@ -39,12 +40,12 @@ class ResNet50(nn.Module, kw_only=True):
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """The layers of the encoder that contrastive terms look at."""
+        """Names of the encoder's layers for contrastive terms."""
         return ("stem", "stage1", "stage2", "stage3")
 
     @nn.compact
     def __call__(self, source: Float[Array, "b h w 3"], *, train: bool = False, taps: Sequence[str] = ()) -> Any:
-        """Fakes in [0, 1] of the size of `source`, float32; with `taps` the activations of these layers instead."""
+        """Returns fakes in [0, 1] of the size of `source`, float32; with `taps`, the activations of these layers."""
         height, width = source.shape[1:3]
         padded = blocks.pad_to_multiple(source, _SMALLEST)
         encoder = resnet50.Encoder(
@@ -53,7 +54,7 @@ class ResNet50(nn.Module, kw_only=True):
         stem, *stages = encoder(padded, train=train)
         if taps:
             tapped = base.Taps(taps, stem=stem, **{f"stage{n}": x for n, x in enumerate(stages, 1)})
-            return tapped.found
+            return tapped.activations
         skips = [stem, *stages]
         x = skips.pop()
         for level in (3, 2, 1, 0):
@@ -71,5 +72,5 @@ class ResNet50(nn.Module, kw_only=True):
         return blocks.keep(nn.relu(blocks.Normalize(kind=self.norm, axis_name=self.axis_name)(x, train=train)))
 
     def initial(self) -> dict[str, Any]:
-        """The encoder's variables from the file `weights`, by collection; none without one."""
-        return resnet50.start(self.weights, filters=self.filters, norm=self.norm)
+        """Returns the encoder's variables from the file `weights`, by collection; empty without one."""
+        return resnet50.pretrained(self.weights, filters=self.filters, norm=self.norm)

@@ -16,16 +16,17 @@ from gqst.models import base, blocks
 class UNet(nn.Module, kw_only=True):
     """An encoder and a decoder with a skip connection at every size.
 
-    Sizes that 2**depth does not divide are padded by reflection and cut back. Up-sampling is
-    nearest-neighbour and a 3x3 convolution where the paper has a 4x4 transposed one.
+    Sizes that are not multiples of 2**depth are padded by reflection, and the result is cropped. Up-sampling is
+    nearest-neighbour and a 3x3 convolution in place of the paper's 4x4 transposed convolution.
 
     Attributes:
-      filters: channels after the first halving; they double at each halving, to 8 times that.
-      depth: how often the size is halved; 8 at 256 px in the paper. Pictures need 2**depth px a side.
-      norm: of all layers but the first and the innermost.
-      start_at_identity: whether the last layer starts at zero and adds to the logit of the source.
-      dtype: of the computation.
-      axis_name: of pmap, for batch norm.
+      filters: Number of channels after the first halving; doubled at each further halving, up to 8 times as many.
+      depth: Number of halvings of the size; 8 for 256 px in the paper. Pictures need at least 2**depth px a side.
+      norm: Norm of all layers but the first, the innermost and the last.
+      start_at_identity: Whether the last layer starts at zero and adds to the logit of the source, so that training
+        starts from the identity.
+      dtype: Type of the computation; parameters are float32.
+      axis_name: Name of pmap's axis, for batch norm.
     """
 
     filters: pydantic.PositiveInt = 64
@@ -37,12 +38,12 @@ class UNet(nn.Module, kw_only=True):
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """The layers of the encoder that contrastive terms may look at."""
+        """Names of the encoder's layers for contrastive terms."""
         return ("pixels", *(f"down{level + 1}" for level in range(self.depth)))
 
     @nn.compact
     def __call__(self, source: Float[Array, "b h w 3"], *, train: bool = False, taps: Sequence[str] = ()) -> Any:
-        """Fakes in [0, 1] of the size of `source`, float32; with `taps` the activations of these layers instead."""
+        """Returns fakes in [0, 1] of the size of `source`, float32; with `taps`, the activations of these layers."""
         height, width = source.shape[1:3]
         x = blocks.centre(blocks.pad_to_multiple(source, 2**self.depth)).astype(self.dtype)
         skips, tapped = [], base.Taps(taps, pixels=x)
@@ -61,7 +62,7 @@ class UNet(nn.Module, kw_only=True):
             skips.append(x)
             tapped.add(f"down{level + 1}", x)
         if taps:
-            return tapped.found
+            return tapped.activations
         for level in reversed(range(self.depth - 1)):
             x = blocks.UpConv(features=self._width(level), dtype=self.dtype, before_norm=self.norm)(nn.relu(x))
             x = jnp.concatenate([blocks.keep(self._normalize(x, train)), skips[level]], axis=-1)
