@@ -1,17 +1,17 @@
-"""Unpaired translation one way by contrast of patches, the published setting of CUT (Park et al. 2020, section 4).
+"""Unpaired one-way translation by contrast between patches: the published setting of CUT (Park et al. 2020, section 4).
 
 Command: `python -m gqst.train --config cut --workdir runs/mine --set data.root=FOLDER`, where FOLDER has trainA and
 trainB, or `--set data=tfds data.dataset=cycle_gan/horse2zebra`.
 
 Cost: 400,000 steps at 256 px, batch 1, a ResNet generator of 11.4 M parameters with heads of 0.6 M, a discriminator of
-2.8 M; made for a GPU or TPU. Expected: as CycleGAN, with half the memory and time a step.
+2.8 M; meant for a GPU or TPU. Expected: results like CycleGAN's at half the memory and time per step.
 """
 
 from gqst import config
 
 
 def get_config() -> config.Config:
-    """The experiment; with the bundled pictures until another data source is set."""
+    """Returns the experiment, with the bundled pictures unless another data source is set."""
     optimizer = config.Optimizer(learning_rate=2e-4, schedule="linear_decay", options={"b1": 0.5})
     return config.Config(
         steps=400_000,
@@ -26,7 +26,7 @@ def get_config() -> config.Config:
         losses={
             "adversarial": config.loss(1.0, form="lsgan"),
             "patch_nce": config.loss(0.5),
-            # PatchNCE of pictures that are of the style domain already.
+            # PatchNCE of pictures that already belong to the style domain.
             "identity_nce": config.loss(0.5, term="patch_nce", pair="identity_target"),
         },
         generator_optimizer=optimizer,

@@ -1,17 +1,17 @@
-"""Unpaired translation both ways, the published setting of CycleGAN (Zhu et al. 2017, section 7.1).
+"""Unpaired translation in both directions: the published setting of CycleGAN (Zhu et al. 2017, section 7.1).
 
 Command: `python -m gqst.train --config cyclegan --workdir runs/mine --set data=folders data.root=FOLDER`, where
 FOLDER has trainA and trainB, or `--set data=tfds data.dataset=cycle_gan/horse2zebra`.
 
-Cost: 200,000 steps at 256 px, batch 1, ResNet generators of 11.4 M and discriminators of 2.8 M parameters; made
-for a GPU or TPU. Expected: after some ten thousand steps colours and textures of the target domain.
+Cost: 200,000 steps at 256 px, batch 1, ResNet generators of 11.4 M and discriminators of 2.8 M parameters; meant for a
+GPU or TPU. Expected: colours and textures of the target domain after some ten thousand steps.
 """
 
 from gqst import config
 
 
 def get_config() -> config.Config:
-    """The experiment; with the bundled pictures until another data source is set."""
+    """Returns the experiment, with the bundled pictures unless another data source is set."""
     optimizer = config.Optimizer(learning_rate=2e-4, schedule="linear_decay", options={"b1": 0.5})
     return config.Config(
         steps=200_000,

@@ -1,9 +1,9 @@
-"""Labels of facades to photographs, unpaired: `cyclegan` on the TFDS dataset cycle_gan/facades.
+"""Photographs and label maps of facades, unpaired and both ways: `cyclegan` on the TFDS dataset cycle_gan/facades.
 
 Command: `python -m gqst.train --config facades --workdir runs/facades`; the pictures (33 MB) are downloaded and
-prepared on first use. TFDS has them as two domains; with the side-by-side files of pix2pix use `pix2pix`.
+prepared on first use. TFDS has them as two domains; for the side-by-side files of pix2pix use `pix2pix`.
 
-Cost: that of `cyclegan`, 80,000 steps at 256 px, batch 1 (200 epochs of 400 pictures).
+Cost: as `cyclegan`, 80,000 steps at 256 px, batch 1 (200 epochs of 400 pictures).
 """
 
 import dataclasses
@@ -12,6 +12,6 @@ from gqst import config, overrides
 
 
 def get_config() -> config.Config:
-    """The experiment."""
+    """Returns the experiment."""
     data = config.choice("tfds", dataset="cycle_gan/facades")
     return dataclasses.replace(overrides.load("cyclegan"), data=data, steps=80_000)

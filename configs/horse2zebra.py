@@ -3,8 +3,8 @@
 Command: `python -m gqst.train --config horse2zebra --workdir runs/zebra`; the pictures (111 MB) are downloaded and
 prepared on first use.
 
-Cost: that of `cyclegan`, 267,000 steps at 256 px, batch 1 (200 epochs of 1,334 zebras). Expected: stripes from some
-20,000 steps on.
+Cost: as `cyclegan`, 267,000 steps at 256 px, batch 1 (200 epochs of 1,334 zebras). Expected: stripes after some
+20,000 steps.
 """
 
 import dataclasses
@@ -13,6 +13,6 @@ from gqst import config, overrides
 
 
 def get_config() -> config.Config:
-    """The experiment."""
+    """Returns the experiment."""
     data = config.choice("tfds", dataset="cycle_gan/horse2zebra")
     return dataclasses.replace(overrides.load("cyclegan"), data=data, steps=267_000)

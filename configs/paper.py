@@ -1,21 +1,21 @@
 """The setting of the paper "Image style transfer based on generative adversarial networks and quality assessment".
 
-ResNet-50 for both networks (the generator decodes back to a picture, the discriminator gives a single logit), BCE,
-weights 0.5 / 0.1 / 0.1 of the adversarial, content and style parts, "perceptual loss by the discriminator", AdamW at
-2e-4 for both, batch 64. The quality part is in the gradient here, as the paper's title promises.
+ResNet-50 for both networks (the generator decodes back to a picture, the discriminator returns a single logit), BCE,
+weights of 0.5, 0.1 and 0.1 for the adversarial, content and style terms, "perceptual loss by the discriminator", AdamW
+at 2e-4 for both networks, batch 64. The quality term contributes to the gradient, as the paper's title promises.
 
 Command: `python -m gqst.train --config paper --workdir runs/mine --set data.root=FOLDER`, where FOLDER has trainA and
-trainB. Weights to start from: `generator.weights=resnet50.safetensors discriminator.weights=resnet50.safetensors`.
+trainB. With pretrained weights: `generator.weights=resnet50.safetensors discriminator.weights=resnet50.safetensors`.
 
 Cost: 10,000 steps at 224 px (100 epochs of some 6,400 pictures), batch 64, a generator of 38 M and a discriminator of
-24 M parameters; made for several TPU cores or GPUs. Without a floor under structure, as in the paper, the scene blurs.
+24 M parameters; meant for several TPU cores or GPUs. Without the floor on structure, as in the paper, the scene blurs.
 """
 
 from gqst import config
 
 
 def get_config() -> config.Config:
-    """The experiment; with the bundled pictures until another data source is set."""
+    """Returns the experiment, with the bundled pictures unless another data source is set."""
     optimizer = config.Optimizer(name="adamw", learning_rate=2e-4, options={"b1": 0.9})
     return config.Config(
         steps=10_000,

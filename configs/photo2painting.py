@@ -1,17 +1,17 @@
-"""Landscape photographs to paintings, one way: the product's own recipe.
+"""Landscape photographs to paintings, one way: gqst's own recipe.
 
-The generator starts as the identity and has no norm. The discriminator sees features of VGG-16, so that palette and
-brush work come within minutes; content, PatchNCE and a quality floor keep the scene. Rounds judge by KID on a network
-that no loss uses.
+The generator starts at the identity and has no norm. The discriminator sees features of VGG-16, so that palette and
+brushwork appear within minutes; content, PatchNCE and a quality floor preserve the scene. Rounds are ranked by KID on
+a network that no loss uses.
 
 Command: `python -m gqst.train --config photo2painting --workdir runs/mine --set data.root=FOLDER`, where FOLDER has
 trainA (photographs) and trainB (paintings). At 64 px on two CPU cores, in 20 minutes:
 `--set image_size=64 preprocess.load_size=64 generator.filters=24 generator.blocks=4 steps=2800 round_every=280`.
 
-That took the KID of a test split (66 photographs against 99 paintings, EfficientNet-Lite0, subsets of 50, times 1000)
-from 81.0 to 44.6, with contrast_structure to the source 0.89; the best round on held-out pictures was step 1,680.
+This reduced the KID of a test split (66 photographs against 99 paintings, EfficientNet-Lite0, subsets of 50, times
+1000) from 81.0 to 44.6, with a contrast_structure of 0.89 to the source; on held-out pictures step 1,680 was best.
 
-Cost: 40,000 steps at 256 px, batch 4, a generator of 7.8 M and a discriminator of 1.1 M parameters; made for a GPU or
+Cost: 40,000 steps at 256 px, batch 4, a generator of 7.8 M and a discriminator of 1.1 M parameters; meant for a GPU or
 TPU.
 """
 
@@ -19,7 +19,7 @@ from gqst import config
 
 
 def get_config() -> config.Config:
-    """The experiment; with the bundled pictures until another data source is set."""
+    """Returns the experiment, with the bundled pictures unless another data source is set."""
     return config.Config(
         steps=40_000,
         batch_size=4,
@@ -27,7 +27,7 @@ def get_config() -> config.Config:
         checkpoint_every=2_000,
         round_every=1_000,
         log_every=50,
-        # Nearly whole pictures: strokes are then of the size that they have where the style is used.
+        # Nearly whole pictures, so that strokes have the same size in training as in use.
         preprocess=config.Preprocess(load_size=256, random_scale=(1.0, 1.3)),
         validation=60,
         samples=6,

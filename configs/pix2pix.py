@@ -1,18 +1,18 @@
-"""Paired translation, the published setting of pix2pix (Isola et al. 2017, section 3.3) with instance norm.
+"""Paired translation: the published setting of pix2pix (Isola et al. 2017, section 3.3) with instance norm.
 
 Command: `python -m gqst.train --config pix2pix --workdir runs/mine --set data.root=FOLDER`, where FOLDER has train
-and test with side-by-side pictures. Two folders matched by name:
+and test with side-by-side pictures. For two folders whose files have the same names:
 `--set data=matched data.source=INPUTS data.target=TRUTHS`.
 
-Cost: 100,000 steps at 256 px, batch 1, a U-Net of 39 M and a discriminator of 2.8 M parameters; made for a GPU or
-TPU. Expected: fakes that follow the input's layout from the first thousand steps on.
+Cost: 100,000 steps at 256 px, batch 1, a U-Net of 39 M and a discriminator of 2.8 M parameters; meant for a GPU or
+TPU. Expected: fakes that follow the layout of the input after a thousand steps.
 """
 
 from gqst import config
 
 
 def get_config() -> config.Config:
-    """The experiment; `data.root` has to be set."""
+    """Returns the experiment, in which `data.root` has to be set."""
     optimizer = config.Optimizer(learning_rate=2e-4, options={"b1": 0.5})
     return config.Config(
         steps=100_000,

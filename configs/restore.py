@@ -1,10 +1,10 @@
-"""Restoration from clean pictures alone: random blur, down-scaling, noise and JPEG make the inputs.
+"""Restoration from clean pictures alone: inputs are made by random blur, down-scaling, noise and JPEG compression.
 
 Command: `python -m gqst.train --config restore --workdir runs/mine --set data.root=CLEAN`, where CLEAN is a folder of
-clean pictures; `data.noise=(0,0.1)` and the like say how bad the inputs are. Pairs of real damage side by side:
-`--set data=pairs data.root=FOLDER`.
+clean pictures; options such as `data.noise=(0,0.1)` set the degree of damage. For side-by-side pairs of really damaged
+and clean pictures: `--set data=pairs data.root=FOLDER`.
 
-Cost: 50,000 steps at 128 px, batch 8, a generator of 2.6 M parameters; made for a GPU or TPU. Expected: PSNR and SSIM
+Cost: 50,000 steps at 128 px, batch 8, a generator of 2.6 M parameters; meant for a GPU or TPU. Expected: PSNR and SSIM
 of the output above those of the input, which every round reports as psnr_source and ssim_source.
 """
 
@@ -12,7 +12,7 @@ from gqst import config
 
 
 def get_config() -> config.Config:
-    """The experiment; with the bundled photographs until another folder is set."""
+    """Returns the experiment, with the bundled photographs unless another folder is set."""
     return config.Config(
         steps=50_000,
         batch_size=8,
@@ -22,7 +22,7 @@ def get_config() -> config.Config:
         log_every=50,
         data=config.choice("clean", root="demo:photos/train", test="demo:photos/test"),
         preprocess=config.Preprocess(resize="none", random_scale=(0.5, 1.0)),
-        # It starts as the identity: what it learns is the repair.
+        # Starting at the identity, the generator has only the repair to learn.
         generator=config.choice("resnet", filters=32, blocks=8, norm="none", start_at_identity=True),
         discriminator=config.choice("patch", filters=64, layers=2, norm="none", spectral_norm=True),
         losses={

@@ -1,16 +1,16 @@
-"""One painting's style for a folder of photographs.
+"""The style of a single painting for a folder of photographs.
 
 Command: `python -m gqst.train --config style_image --workdir runs/mine --set data.image=PAINTING data.photos=FOLDER`.
 
-Cost: 20,000 steps at 128 px, batch 8, a generator of 1.7 M and a discriminator of 1.1 M parameters; made for a GPU.
-Expected: the painting's palette and strokes within a thousand steps, the photographs' edges kept by the quality floor.
+Cost: 20,000 steps at 128 px, batch 8, a generator of 1.7 M and a discriminator of 1.1 M parameters; meant for a GPU.
+Expected: the painting's palette and strokes within a thousand steps; the quality floor keeps the photographs' edges.
 """
 
 from gqst import config
 
 
 def get_config() -> config.Config:
-    """The experiment; a bundled painting and the bundled photographs until others are set."""
+    """Returns the experiment, with a bundled painting and the bundled photographs unless others are set."""
     return config.Config(
         steps=20_000,
         batch_size=8,
@@ -25,7 +25,7 @@ def get_config() -> config.Config:
         ),
         preprocess=config.Preprocess(load_size=192, random_scale=(0.8, 1.5)),
         generator=config.choice("resnet", filters=32, blocks=5, norm="none", start_at_identity=True),
-        # Features of VGG-16 know strokes from the start, and crops of one painting are few.
+        # Crops of one painting are few, and features of VGG-16 represent strokes from the start.
         discriminator=config.choice("projected", network="vgg16", filters=64),
         losses={
             "adversarial": config.loss(1.0, form="hinge"),
