@@ -1,4 +1,4 @@
-"""A trained style applied to many picture files."""
+"""Stylising of many picture files with a trained generator."""
 
 import collections
 import dataclasses
@@ -22,7 +22,12 @@ _End = Literal["written", "skipped", "failed"]
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One file to read and one to write."""
+    """A picture to stylise.
+
+    Attributes:
+      source: File to read.
+      output: File to write.
+    """
 
     source: pathlib.Path
     output: pathlib.Path
@@ -30,7 +35,13 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How many pictures were written, were there already, and could not be done."""
+    """Numbers of pictures by their outcome.
+
+    Attributes:
+      written: Number of results written.
+      skipped: Number of results that already existed and were left alone.
+      failed: Number of pictures that could not be read or stylised.
+    """
 
     written: int
     skipped: int
@@ -38,38 +49,39 @@ class Outcome:
 
 
 def plan(inputs: Sequence[str], output: pathlib.Path, *, suffix: str | None = None) -> list[Job]:
-    """The files to stylise: folders with all pictures under them, in their own folders below `output`.
+    """Returns the files to stylise, with all pictures in and below the folders; results keep their subfolders.
 
     Args:
-      inputs: files and folders; `demo:` stands for the bundled pictures.
-      output: folder of the results; made when the first is written.
-      suffix: of the results, as in ".png"; None keeps each file's own where it can be written.
+      inputs: Paths of files and folders; `demo:` stands for the folder of the bundled pictures.
+      output: Folder for the results, made when the first one is written.
+      suffix: File suffix of the results, such as ".png"; None keeps each file's own, or takes ".png" where that format
+        cannot be written.
 
     Raises:
-      InputError: a path is missing, a folder has no pictures, a result would replace an input, or two
-        results would have one name.
+      InputError: A path does not exist, a folder has no pictures, a result would replace an input, or two results
+        would have the same name.
     """
     jobs: list[Job] = []
-    for given in inputs:
-        path = paths.resolve(given)
+    for text in inputs:
+        path = paths.resolve(text)
         if path.is_dir():
-            found = paths.listing(path, option="--input")
-            jobs += [_job(p, output / p.relative_to(path), suffix) for p in found.paths]
+            listing = paths.listing(path, option="--input")
+            jobs += [_job(p, output / p.relative_to(path), suffix) for p in listing.paths]
         elif path.is_file():
             jobs.append(_job(path, output / path.name, suffix))
         else:
-            raise types.InputError(f"there is no picture or folder {given} (--input)")
+            raise types.InputError(f"there is no picture or folder {text} (--input)")
     sources = {job.source.resolve() for job in jobs}
-    taken: dict[pathlib.Path, pathlib.Path] = {}
+    sources_by_output: dict[pathlib.Path, pathlib.Path] = {}
     for job in jobs:
         if job.output.resolve() in sources:
             raise types.InputError(f"{job.output} is one of the inputs and would be replaced: give another --output")
-        if job.output in taken:
+        if job.output in sources_by_output:
             raise types.InputError(
-                f"{taken[job.output]} and {job.source} would both be written to {job.output}: "
+                f"{sources_by_output[job.output]} and {job.source} would both be written to {job.output}: "
                 "stylise them into different folders"
             )
-        taken[job.output] = job.source
+        sources_by_output[job.output] = job.source
     return jobs
 
 
@@ -81,41 +93,43 @@ def run(
     skip_existing: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Stylises every file, on all devices of this process; one that cannot be done is told in a line and passed over.
+    """Stylises pictures on all devices of this process and returns how many were written, skipped and left out.
+
+    A picture that cannot be read or stylised is named in a warning and left out.
 
     Args:
-      generator: the trained generator.
-      jobs: what to read and write.
-      max_size: longer side in pixels to which larger pictures are scaled down first.
-      skip_existing: whether results that are there already are left as they are.
-      progress: called after each picture with how many are done and how many there are.
+      generator: Trained generator.
+      jobs: Files to read and write.
+      max_size: Longer side in pixels to which larger pictures are scaled down first; None keeps their size.
+      skip_existing: Whether existing results are left alone.
+      progress: Callback after each picture, with the number of pictures done and that of all.
 
     Raises:
-      InputError: a result cannot be written.
+      InputError: A result cannot be written.
     """
-    ended: collections.Counter[_End] = collections.Counter()
-    free = [generator.on(device) for device in jax.local_devices()]
+    counts: collections.Counter[_End] = collections.Counter()
+    idle = [generator.on(device) for device in jax.local_devices()]
 
-    def one(job: Job) -> _End:
+    def process(job: Job) -> _End:
         if skip_existing and job.output.exists():
             return "skipped"
-        # There are as many threads as devices: one is free.
-        mine = free.pop()
+        # There are as many threads as devices, so one is always idle.
+        replica = idle.pop()
         try:
-            return "written" if _stylise(mine, job, max_size) else "failed"
+            return "written" if _stylise(replica, job, max_size) else "failed"
         finally:
-            free.append(mine)
+            idle.append(replica)
 
-    with futures.ThreadPoolExecutor(len(free)) as pool:
+    with futures.ThreadPoolExecutor(len(idle)) as pool:
         try:
-            for done, end in enumerate(pool.map(one, jobs), start=1):
-                ended[end] += 1
+            for done, end in enumerate(pool.map(process, jobs), start=1):
+                counts[end] += 1
                 if progress is not None:
                     progress(done, len(jobs))
         finally:
-            # What failed to write, or Ctrl-C, ends the rest.
+            # A result that cannot be written, or Ctrl-C, cancels the remaining pictures.
             pool.shutdown(cancel_futures=True)
-    return Outcome(written=ended["written"], skipped=ended["skipped"], failed=ended["failed"])
+    return Outcome(written=counts["written"], skipped=counts["skipped"], failed=counts["failed"])
 
 
 def _job(source: pathlib.Path, output: pathlib.Path, suffix: str | None) -> Job:
@@ -131,7 +145,7 @@ def _stylise(generator: Generator, job: Job, max_size: int | None) -> bool:
         _log.warning("left out: %s", error)
         return False
     except (ValueError, MemoryError, jax.errors.JaxRuntimeError) as error:
-        # Too small for the network, or too large for the memory.
+        # The picture is too small for the network or too large for the memory.
         _log.warning("left out: %s: %s", job.source, str(error).splitlines()[0])
         return False
     if not np.isfinite(fake).all():

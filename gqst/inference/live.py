@@ -1,4 +1,4 @@
-"""A run as it goes: its curves, and in a notebook one output that follows it."""
+"""Curves of a run, and a notebook output that follows it while it trains."""
 
 import io
 import json
@@ -12,13 +12,13 @@ from gqst import types
 
 _PLAYERS = ("loss/generator", "loss/discriminator")
 _UNPLOTTED = ("eval/pictures", "eval/seconds", "eval/share", "eval/best")
-_PANELS_A_ROW = 3
+_PANELS_PER_ROW = 3
 
 
 def read_metrics(workdir: str | pathlib.Path) -> dict[str, list[tuple[int, float]]]:
-    """Steps and values of every metric in `<workdir>/metrics.jsonl` by name; empty where there is none yet.
+    """Returns the steps and values of every metric in `<workdir>/metrics.jsonl`, by name; empty without that file.
 
-    A line that a kill has cut off is passed over.
+    Incomplete lines, such as the last one of a killed run, are ignored.
     """
     path = pathlib.Path(workdir) / "metrics.jsonl"
     series: dict[str, list[tuple[int, float]]] = {}
@@ -35,10 +35,10 @@ def read_metrics(workdir: str | pathlib.Path) -> dict[str, list[tuple[int, float
 
 
 def curves(workdir: str | pathlib.Path) -> Image.Image | None:
-    """The losses and the held-out metrics of a run over its steps; None where nothing is logged yet.
+    """Returns a drawing of the losses and held-out metrics of a run over its steps; None while nothing is logged.
 
-    The first panel holds both players' losses, the second the terms of the forward direction before their
-    weights, then one for each held-out metric, with a star at the best round.
+    The first panel shows the losses of generator and discriminator, the second the unweighted terms of the forward
+    direction. A panel for each held-out metric follows, with a star at the best round.
 
     Raises:
       InputError: matplotlib is not installed.
@@ -52,11 +52,11 @@ def curves(workdir: str | pathlib.Path) -> Image.Image | None:
     if not panels:
         return None
     best = [step for step, value in series.get("eval/best", []) if value]
-    across = 2 if len(panels) == 4 else min(len(panels), _PANELS_A_ROW)
-    down = -(-len(panels) // across)
-    drawing = figure.Figure(figsize=(3.6 * across, 2.5 * down), dpi=100, layout="constrained")
-    for place, (title, names) in enumerate(panels.items(), start=1):
-        axes = drawing.add_subplot(down, across, place)
+    columns = 2 if len(panels) == 4 else min(len(panels), _PANELS_PER_ROW)
+    rows = -(-len(panels) // columns)
+    drawing = figure.Figure(figsize=(3.6 * columns, 2.5 * rows), dpi=100, layout="constrained")
+    for position, (title, names) in enumerate(panels.items(), start=1):
+        axes = drawing.add_subplot(rows, columns, position)
         for name in names:
             steps, values = zip(*series[name], strict=True)
             marker = "o" if len(steps) < 20 else None
@@ -69,7 +69,7 @@ def curves(workdir: str | pathlib.Path) -> Image.Image | None:
         axes.grid(alpha=0.3)
         if len(names) > 1:
             axes.legend(fontsize=7)
-        if place > len(panels) - across:
+        if position > len(panels) - columns:
             axes.set_xlabel("step", fontsize=9)
     buffer = io.BytesIO()
     drawing.savefig(buffer, format="png")
@@ -77,13 +77,17 @@ def curves(workdir: str | pathlib.Path) -> Image.Image | None:
 
 
 class Live:
-    """The newest sample grid and the curves of a run in one notebook output, to be given as `on_round`.
+    """The newest sample grid and the curves of a run in the output of a notebook cell.
 
-    It is shown at once with what an earlier start of the run has left, and after every round anew.
+    Pass it as `on_round`: it is updated after every round. Samples and metrics from an earlier start of the run are
+    shown at once.
     """
 
     def __init__(self, workdir: str | pathlib.Path):
-        """Opens the output of the cell; `workdir` is the folder of the run.
+        """Opens the output in the current cell.
+
+        Args:
+          workdir: Folder of the run.
 
         Raises:
           InputError: IPython or matplotlib is not installed.
@@ -93,39 +97,39 @@ class Live:
         except ImportError as error:
             raise _missing("IPython") from error
         self._workdir = pathlib.Path(workdir)
-        self._outputs = [display.display(shown, display_id=True) for shown in (_Nothing(), _Nothing())]
+        self._outputs = [display.display(_Empty(), display_id=True) for _ in range(2)]
         earlier = sorted((self._workdir / "samples").glob("[0-9]*.png"))
         self._show(earlier[-1] if earlier else None)
 
     def __call__(self, step: int, metrics: Mapping[str, Any], samples: pathlib.Path) -> None:
-        """Shows a round: the sample grid in the file `samples`, and the curves up to it."""
-        del step, metrics  # the curves have them, and those of the rounds before
+        """Shows the sample grid of a round, in the file `samples`, and the curves so far."""
+        del step, metrics  # the curves are drawn from the log, which holds them
         self._show(samples)
 
     def _show(self, samples: pathlib.Path | None) -> None:
-        drawn = curves(self._workdir)
+        drawing = curves(self._workdir)
         grid = None
         if samples is not None:
             with Image.open(samples) as image:
                 grid = image.convert("RGB")
-        for output, picture in zip(self._outputs, (grid, drawn), strict=True):
+        for output, picture in zip(self._outputs, (grid, drawing), strict=True):
             if picture is not None:
                 output.update(picture)
 
 
-class _Nothing:
-    """What an output holds before there is a picture."""
+class _Empty:
+    """Placeholder in an output until there is a picture."""
 
     def __repr__(self) -> str:
         return ""
 
 
 def _panels(series: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
-    """The names of the metrics by the title of the panel that shows them."""
+    """Returns the names of the metrics in each panel, by its title."""
     losses = [name for name in _PLAYERS if name in series]
-    # A term that is all of a player's loss says nothing new.
-    shown = [series[name] for name in losses]
-    terms = [name for name, values in series.items() if _is_term(name) and values not in shown]
+    # A term that makes up a player's whole loss would be drawn twice.
+    loss_values = [series[name] for name in losses]
+    terms = [name for name, values in series.items() if _is_term(name) and values not in loss_values]
     held_out = [name for name in series if name.startswith("eval/") and name not in _UNPLOTTED]
     panels = {"losses": losses, f"term: {_label(terms[0])}" if len(terms) == 1 else "terms": terms}
     panels |= {f"held out: {_label(name)}": [name] for name in held_out}
