@@ -185,6 +185,14 @@ def test_resnet50_has_one_logit_per_picture():
 
 
 @pytest.mark.parametrize("name", SMALL)
+def test_a_conditional_discriminator_sees_two_pictures(name):
+    module = _build(name)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 6)))
+    verdict = jax.eval_shape(module.apply, shapes, jnp.zeros((1, 64, 64, 6)))
+    assert {x.shape[-1] for x in verdict.logits} == {1}
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_batch_norm_takes_the_batchs_own_statistics(name):
     """Discriminators are used in training only."""
     module, pictures = _build(name, norm="batch"), _pictures(64, 64)

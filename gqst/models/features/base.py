@@ -98,7 +98,7 @@ def nested(tensors: Tensors) -> dict[str, Any]:
 
 def scaled(pictures: jax.Array, mean: Sequence[float], deviation: Sequence[float]) -> jax.Array:
     """Returns pictures standardised per channel: (pictures - mean) / deviation."""
-    shape = (1, 1, 1, 3)
+    shape = (1, 1, 1, -1)
     return (pictures - np.asarray(mean, np.float32).reshape(shape)) / np.asarray(deviation, np.float32).reshape(shape)
 
 
