@@ -1,4 +1,4 @@
-"""Stylising of many picture files with a trained generator."""
+"""Translation of many picture files with a trained generator."""
 
 import collections
 import dataclasses

@@ -226,7 +226,7 @@ def _cpu_product(stride: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
         return winograd.product(x, kernel)
     if stride > 1 or d * _NARROW_RATIO > c:
         return _lax_product(stride, x, kernel)
-    # Each row of the kernel on its own: a convolution with kh * d outputs, from kh rows of which an output is summed.
+    # A convolution with kernels of a single row, one for each row of the kernel, whose kh * d outputs are then summed.
     rows = _lax_product(1, x, kernel.transpose(1, 2, 0, 3).reshape(1, kw, c, kh * d))
     rows = rows.reshape(*rows.shape[:3], kh, d)
     h = x.shape[1] - kh + 1
@@ -272,7 +272,7 @@ def _strided_input_gradient(sides: tuple[int, int], g: jax.Array, kernel: jax.Ar
     if kh % 2 or kw % 2:
         row_phases = [[product(kernel[p::2, q::2]) for q in (0, 1)] for p in (0, 1)]
         phases = jnp.stack([jnp.stack(phase, 3) for phase in row_phases], 2)
-    else:  # all four have equally many taps: a single convolution does
+    else:  # all four have equally many taps: a single convolution suffices
         taps = kernel.reshape(kh // 2, 2, kw // 2, 2, c, d).transpose(0, 2, 1, 3, 4, 5)
         phases = product(taps.reshape(kh // 2, kw // 2, 4 * c, d)).reshape(-1, rows, columns, 2, 2, c)
         phases = phases.swapaxes(2, 3)

@@ -41,7 +41,7 @@ class ResNet(nn.Module, kw_only=True):
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """Names of the encoder's layers for contrastive terms: those of CUT, as far as the network is deep enough."""
+        """Names of the encoder's layers for contrastive terms: those of CUT, unless the network is shallower."""
         middle = [f"block{number}" for number in sorted({1, (self.blocks + 1) // 2}) if 1 <= number <= self.blocks]
         return ("pixels", *(f"down{scale}" for scale in range(1, self.scales + 1)), *middle)
 
