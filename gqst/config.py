@@ -167,9 +167,10 @@ class Config:
       samples: Number of held-out pictures in a sample grid, one per row.
       round_pictures: Largest number of held-out pictures of each domain that a round measures; never fewer than
         `samples`.
-      metrics: what a round measures on frozen networks, besides the metrics of pixels: `kid` of the fakes
-        against the style domain on EfficientNet-Lite0, where there are 10 pictures of each, `lpips` (AlexNet)
-        and `content_retention` (VGG-16) of fakes against their sources.
+      metrics: Names of registered metrics (`gqst.metrics`) that rounds measure besides those that they always measure:
+        `kid` between the fakes and the style domain on EfficientNet-Lite0, where there are 10 pictures of each; `lpips`
+        (AlexNet) and `content_retention` (VGG-16) of fakes against their sources. A metric for which the pictures are
+        too small is left out.
       generator: Network that translates sources to fakes, with its options.
       discriminator: Network that distinguishes fakes from targets, with its options.
       conditional: Whether the discriminator sees the source together with the picture, D(x, .); needs paired data and
@@ -177,10 +178,10 @@ class Config:
       keep_colors: Whether style is a matter of brightness alone: training sees pictures without colour, and stylised
         pictures keep the colours of their sources.
       losses: Terms of the objective by label.
-      targets: held-out quality to be met, as in {"contrast_structure": 0.6}: after every round the weight of the
-        quality loss of that metric is changed so that the next comes nearer. contrast_structure (fakes and
-        their sources); ssim and psnr (fakes and targets, paired data); ssim_cycled (sources and cycles). Where
-        no quality loss has that metric, one is added with weight 5; its floor is the target.
+      targets: Held-out quality to reach, as in {"contrast_structure": 0.6}: after every round the weight of the quality
+        loss of that metric is moved so that the next round comes nearer. Any metric with an aim may be named, among them
+        contrast_structure (fakes and their sources), ssim and psnr (fakes and targets, paired data) and ssim_cycled
+        (sources and cycles). Where no quality loss has that metric, one is added with weight 5; its floor is the target.
       control: Settings of the controller that adapts weights to `targets`.
       stop_after: Number of rounds in which neither the style distance nor the shortfall of quality has fallen after
         which the run ends early; None never ends it early.
@@ -219,7 +220,7 @@ class Config:
     validation: Fraction | pydantic.NonNegativeInt = 0.05
     samples: pydantic.PositiveInt = 4
     round_pictures: pydantic.PositiveInt = 64
-    metrics: tuple[Literal["kid", "lpips", "content_retention"], ...] = ("kid", "lpips", "content_retention")
+    metrics: tuple[str, ...] = ("kid", "lpips", "content_retention")
     generator: Choice = Choice(name="resnet")
     discriminator: Choice = Choice(name="patch")
     conditional: bool = False

@@ -7,7 +7,7 @@ from gqst import cli
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parses the flags, measures, and prints a table."""
+    """Parses the flags, measures the pictures, and prints a table."""
     parser = argparse.ArgumentParser(
         prog="python -m gqst.evaluate",
         description=(
@@ -15,9 +15,9 @@ def main(argv: list[str] | None = None) -> None:
             "folder of pictures that came from anywhere (--outputs)."
         ),
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--workdir", type=pathlib.Path, help="folder of a run")
-    what.add_argument("--outputs", metavar="DIR", help="folder of pictures to be measured")
+    measured = parser.add_mutually_exclusive_group(required=True)
+    measured.add_argument("--workdir", type=pathlib.Path, help="folder of a run")
+    measured.add_argument("--outputs", metavar="DIR", help="folder of the pictures to measure")
     cli.add_checkpoint_flag(parser)
     parser.add_argument(
         "--split",
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
         "--references",
         metavar="DIR|FILE.npz",
         help=(
-            "pictures of the style, or the truths: those named as an output are compared with it one by one; "
+            "pictures of the style, or truths, which are matched with the outputs by name; "
             "or a .npz file of the style's statistics"
         ),
     )
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         metavar="FILE.npz",
         help="write the statistics of the style, for --references of later evaluations",
     )
-    parser.add_argument("--sources", metavar="DIR", help="what the outputs were made from, named as they are")
+    parser.add_argument("--sources", metavar="DIR", help="pictures that the outputs were made from, matched by name")
     parser.add_argument(
         "--size",
         type=cli.pixels,
@@ -50,16 +50,19 @@ def main(argv: list[str] | None = None) -> None:
         "--network",
         choices=("efficientnet_lite0", "inception_v3"),
         default="efficientnet_lite0",
-        help="whose features kid and frechet compare (default: efficientnet_lite0, which comes with gqst)",
+        help="feature network of kid and frechet (default: efficientnet_lite0, which comes with gqst)",
     )
     parser.add_argument(
         "--network-weights",
         metavar="FILE",
-        help="of inception_v3, as .safetensors or .npz in torchvision's names: that of pytorch-fid gives published FID",
+        help=(
+            "weights of inception_v3 as .safetensors or .npz with torchvision's names; those of pytorch-fid give the "
+            "published FID"
+        ),
     )
-    parser.add_argument("--no-baselines", action="store_true", help="measure no sources and no colour transfer beside")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures as JSON")
-    parser.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write every picture's figures as CSV")
+    parser.add_argument("--no-baselines", action="store_true", help="measure the outputs alone")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all results as JSON")
+    parser.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write the metrics of every picture as CSV")
     cli.add_process_flags(parser)
     flags = parser.parse_args(argv)
     if flags.workdir is not None and (flags.references or flags.sources or flags.size):
@@ -89,7 +92,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
         return comparisons.from_generator(generator, generator.config, about=about, split=flags.split)
 
     comparison = processes.together(comparison_of_flags)
-    measured = evaluator.evaluate(
+    results = evaluator.evaluate(
         comparison,
         network=flags.network,
         weights=flags.network_weights,
@@ -99,11 +102,11 @@ def _evaluate(flags: argparse.Namespace) -> None:
     if not processes.first():
         return
     about = {**comparison.about, "network": flags.network}
-    print(table.text(about, measured))
+    print(table.text(about, results))
     if flags.json is not None:
-        table.write_json(flags.json, about, measured)
+        table.write_json(flags.json, about, results)
     if flags.csv is not None:
-        table.write_csv(flags.csv, measured["outputs"])
+        table.write_csv(flags.csv, results["outputs"])
 
 
 if __name__ == "__main__":

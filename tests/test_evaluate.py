@@ -12,6 +12,7 @@ from PIL import Image
 from gqst import cli, evaluate
 from gqst.evaluation import networks
 from gqst.metrics import sets
+from gqst.models.features import base as features_base
 from gqst.training import loop
 from tests import conftest
 
@@ -78,7 +79,7 @@ def test_a_folder_against_a_style(capsys, folders, tmp_path):
     assert code == 0 and "against 4 of the style" in said and "biased" in said and "psnr" not in said
     found = json.loads((tmp_path / "a.json").read_text())
     assert found["baselines"] == {} and found["about"]["size"] == "48x48"
-    embed = networks.Embedder(networks.load(("kid",))["efficientnet_lite0"])
+    embed = networks.Embedder(features_base.load("efficientnet_lite0"))
     features = []
     for name in ("outputs", "style"):
         paths = sorted((folders / name).glob("[!b]*.png"))

@@ -1,1 +1,1 @@
-"""Evaluation: pictures measured against sources, truths and a style, beside what needs no training."""
+"""Evaluation: pictures measured against sources, truths and a style, and baselines beside them."""

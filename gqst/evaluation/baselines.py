@@ -1,4 +1,4 @@
-"""What needs no training, so that a figure has a scale."""
+"""Baselines that need no training, as a scale for the results."""
 
 import numpy as np
 from jaxtyping import Float
@@ -22,23 +22,24 @@ _EDGE = 6.0 / 29.0
 def color_transfer(
     source: Float[np.ndarray, "h w 3"], style: Float[np.ndarray, "h2 w2 3"]
 ) -> Float[np.ndarray, "h w 3"]:
-    """The source with the style's mean and deviation of each channel of CIE Lab (after Reinhard et al. 2001).
+    """Gives a picture the mean and deviation of each CIE Lab channel of another (after Reinhard et al. 2001).
 
     Args:
-      source: in [0, 1].
-      style: in [0, 1], of any size.
+      source: Picture in [0, 1].
+      style: Picture in [0, 1] of any size.
 
     Returns:
-      f32 in [0, 1]; colours outside are clipped.
+      The recoloured source, f32[h w 3]; colours outside of [0, 1] are clipped.
     """
-    one, other = to_lab(source), to_lab(style)
+    content, palette = to_lab(source), to_lab(style)
     axes = (0, 1)
-    scale = other.std(axes) / np.maximum(one.std(axes), 1e-6)
-    return np.clip(from_lab((one - one.mean(axes)) * scale + other.mean(axes)), 0.0, 1.0).astype(np.float32)
+    scale = palette.std(axes) / np.maximum(content.std(axes), 1e-6)
+    recolored = from_lab((content - content.mean(axes)) * scale + palette.mean(axes))
+    return np.clip(recolored, 0.0, 1.0).astype(np.float32)
 
 
 def to_lab(rgb: Float[np.ndarray, "*s 3"]) -> Float[np.ndarray, "*s 3"]:
-    """CIE Lab under D65 of sRGB in [0, 1]: L in [0, 100], a and b around 0."""
+    """Returns CIE Lab under D65 of sRGB in [0, 1]: L in [0, 100], a and b around 0."""
     rgb = rgb.astype(np.float64)
     linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     xyz = linear @ _TO_XYZ.T
@@ -47,7 +48,7 @@ def to_lab(rgb: Float[np.ndarray, "*s 3"]) -> Float[np.ndarray, "*s 3"]:
 
 
 def from_lab(lab: Float[np.ndarray, "*s 3"]) -> Float[np.ndarray, "*s 3"]:
-    """The sRGB values of CIE Lab; below 0 or above 1 where the colour is outside of it."""
+    """Returns sRGB of CIE Lab; below 0 or above 1 for colours outside of the gamut."""
     lightness, a, b = np.moveaxis(lab, -1, 0)
     y = (lightness + 16.0) / 116.0
     f = np.stack([y + a / 500.0, y, y - b / 200.0], axis=-1)

@@ -1,4 +1,4 @@
-"""What is evaluated: a generator on a split of its data or folders of pictures, beside what they are compared with."""
+"""Pictures to be evaluated, of a generator on a split of its data or in folders, and what they are compared with."""
 
 import dataclasses
 import functools
@@ -29,10 +29,10 @@ class Item(NamedTuple):
     """A picture to be measured; all are f32[h w 3] in [0, 1], of one size.
 
     Attributes:
-      name: of the picture.
-      output: the picture.
-      source: what it was made from, if that is known.
-      truth: what it should have become, if that is known.
+      name: Name of the picture.
+      output: The picture.
+      source: Picture that it was made from; None if unknown.
+      truth: Picture that it should have become; None if unknown.
     """
 
     name: str
@@ -47,17 +47,17 @@ Pictures = Callable[[], Iterable[np.ndarray]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Pictures to be measured, and what to measure them against: of several processes, the share of this one.
+    """Pictures to be measured, and what they are compared with: of several processes, the share of this one.
 
     Attributes:
-      about: what it is, by key, for the report.
-      items: the outputs with their sources and truths, as far as these are known.
-      untouched: the same with the sources as outputs; None if they are not known.
-      total: how many outputs there are, readable or not.
-      style: the set that the outputs should look like; None without one.
-      known: a file of its statistics, in place of `style`.
-      real: real pictures of the style that are not in `style`, for the scale; None without.
-      palette: all pictures that the baseline takes colours from, no share; None without.
+      about: Lines for the report by key.
+      items: Outputs with their sources and truths, as far as these are known.
+      untouched: The same with the sources as outputs; None if they are unknown.
+      total: Number of outputs, readable or not.
+      style: Set that the outputs should look like; None without one.
+      style_file: File of the features of that set, in place of `style`.
+      real: Real pictures of the style that are not in `style`, as an upper baseline; None without.
+      palette: All pictures that the colour-transfer baseline takes colours from, not only a share; None without.
     """
 
     about: Mapping[str, str | int]
@@ -65,7 +65,7 @@ class Comparison:
     untouched: Items | None
     total: int
     style: Pictures | None
-    known: pathlib.Path | None = None
+    style_file: pathlib.Path | None = None
     real: Items | None = None
     palette: Pictures | None = None
 
@@ -77,48 +77,47 @@ def from_generator(
     about: Mapping[str, str | int],
     split: str | None = None,
 ) -> Comparison:
-    """A generator on a split of the data that its config names, at the config's size.
+    """Returns the comparison of a generator on a split of the data that its config names, at the config's size.
 
     Args:
-      generator: a function of pictures f32[b h w 3] in [0, 1].
-      cfg: the experiment that it was trained by.
-      about: what it is, by key, for the report.
+      generator: Function of pictures f32[b h w 3] in [0, 1].
+      cfg: Config of the run that trained it.
+      about: Lines for the report by key.
       split: train, validation or test; None is test, or validation where there is no test split.
 
     Raises:
-      InputError: there is no such data or split.
+      InputError: The data or the split does not exist.
     """
-    dataset = sources.build(cfg.data, validation=cfg.validation)
-    there = dataset.splits
-    name = split or ("test" if "test" in there else "validation" if "validation" in there else "train")
-    if name not in there:
-        raise types.InputError(f"the data has no split {name!r}; it has: {', '.join(there)}")
-    chosen = there[name]
+    splits = sources.build(cfg.data, validation=cfg.validation).splits
+    name = split or ("test" if "test" in splits else "validation" if "validation" in splits else "train")
+    if name not in splits:
+        raise types.InputError(f"the data has no split {name!r}; it has: {', '.join(splits)}")
+    chosen = splits[name]
 
     def untouched() -> Iterator[Item]:
         for name, crops in pipeline.iterate_crops(chosen, cfg, "source", processes.own()):
             yield Item(name, crops[0], crops[0], crops[1] if chosen.paired else None)
 
     def items() -> Iterator[Item]:
-        came = untouched()
-        while batch := list(itertools.islice(came, BATCH)):
-            # One shape is compiled: the last batch is filled up.
+        remaining = untouched()
+        while batch := list(itertools.islice(remaining, BATCH)):
+            # Its last picture fills up the last batch, so that only one shape is compiled.
             inputs = [item.output for item in batch] + [batch[-1].output] * (BATCH - len(batch))
             for item, output in zip(batch, generator(np.stack(inputs)), strict=False):
                 yield item._replace(output=output)
 
     def targets(key: str, share: slice) -> Pictures:
-        return functools.partial(_targets, there[key], cfg, share)
+        return functools.partial(_targets, splits[key], cfg, share)
 
     style = None if chosen.paired else targets(name, processes.own())
-    seen = None if chosen.paired or name == "train" else targets("train", processes.own())
+    trained_on = None if chosen.paired or name == "train" else targets("train", processes.own())
     return Comparison(
         about={**about, "split": name, "size": f"{cfg.image_size}x{cfg.image_size}"},
         items=items,
         untouched=untouched,
         total=len(chosen.source),
         style=style,
-        real=None if seen is None else functools.partial(_as_items, seen),
+        real=None if trained_on is None else functools.partial(_as_items, trained_on),
         palette=None if chosen.paired else targets("train", slice(None)),
     )
 
@@ -126,81 +125,81 @@ def from_generator(
 def from_folders(
     outputs: str, references: str | None, originals: str | None, *, size: Sequence[int] | None = None
 ) -> Comparison:
-    """Pictures of a folder, whatever made them.
+    """Returns the comparison of the pictures in a folder, whatever made them.
 
     Args:
-      outputs: folder of the pictures to be measured.
-      references: folder of truths (named as the outputs) or of pictures of the style, or a file of statistics.
-      originals: folder of the sources, named as the outputs.
-      size: height and width, or one for both, to which all are scaled and cropped; None is the first output's.
+      outputs: Folder of the pictures to be measured.
+      references: Folder of truths (named like the outputs) or of pictures of the style, or a file of its features.
+      originals: Folder of the sources, named like the outputs.
+      size: Height and width, or one for both, to which all are scaled and cropped; None is the first output's.
 
     Raises:
-      InputError: a folder is missing or empty, no picture can be read, or the sources are named otherwise.
+      InputError: A folder is missing or empty, no picture can be read, or no source has the name of an output.
     """
-    made = paths.listing(outputs, option="--outputs")
-    known = references is not None and references.endswith(feature_sets.SUFFIX)
-    wanted = paths.listing(references, option="--references") if references and not known else None
-    given = paths.listing(originals, option="--sources") if originals else None
-    height, width = _size(made) if size is None else (size[0], size[-1])
-    truths = _by_name(wanted)
-    froms = _by_name(given)
-    names = [_stem(made.name(i)) for i in range(len(made))]
-    # Truths and sources count where every output has one: all figures are then of the same pictures.
-    if given is not None and not any(name in froms for name in names):
+    output_files = paths.listing(outputs, option="--outputs")
+    stored = references is not None and references.endswith(feature_sets.SUFFIX)
+    reference_files = paths.listing(references, option="--references") if references and not stored else None
+    source_files = paths.listing(originals, option="--sources") if originals else None
+    height, width = _size(output_files) if size is None else (size[0], size[-1])
+    truth_index = _by_name(reference_files)
+    source_index = _by_name(source_files)
+    names = [_stem(output_files.name(i)) for i in range(len(output_files))]
+    # Only outputs with a truth and a source are measured, so that all metrics are of the same pictures.
+    if source_files is not None and not any(name in source_index for name in names):
         raise types.InputError(f"no picture in {originals} is named as one in {outputs}: --sources are matched by name")
-    matched = sum(name in truths for name in names)
+    matched = sum(name in truth_index for name in names)
     paired = 2 * matched > len(names)
 
     def items(*, untouched: bool = False) -> Iterator[Item]:
         for index, name in list(enumerate(names))[processes.own()]:
             source = truth = None
-            if given is not None:
-                source = _fitted(given, froms.get(name), height, width)
+            if source_files is not None:
+                source = _fitted(source_files, source_index.get(name), height, width)
             if paired:
-                assert wanted is not None
-                truth = _fitted(wanted, truths.get(name), height, width)
-            output = source if untouched else _fitted(made, index, height, width)
-            if output is None or (given is not None and source is None) or (paired and truth is None):
+                assert reference_files is not None
+                truth = _fitted(reference_files, truth_index.get(name), height, width)
+            output = source if untouched else _fitted(output_files, index, height, width)
+            if output is None or (source_files is not None and source is None) or (paired and truth is None):
                 continue
-            yield Item(made.name(index), output, source, truth)
+            yield Item(output_files.name(index), output, source, truth)
 
     style = palette = None
-    if wanted is not None:
-        style = functools.partial(_pictures, wanted, height, width, processes.own())
-        palette = functools.partial(_pictures, wanted, height, width, slice(None))
+    if reference_files is not None:
+        style = functools.partial(_pictures, reference_files, height, width, processes.own())
+        palette = functools.partial(_pictures, reference_files, height, width, slice(None))
     about: dict[str, str | int] = {"outputs": outputs, "size": f"{width}x{height}"}
     if references:
-        kind = "statistics" if known else "matched by name" if paired else "a set"
+        kind = "statistics" if stored else "matched by name" if paired else "a set"
         about["references"] = f"{references} ({kind})"
     if originals:
         about["sources"] = originals
-    untouched = functools.partial(items, untouched=True) if given is not None else None
+    untouched = functools.partial(items, untouched=True) if source_files is not None else None
     return Comparison(
         about=about,
         items=items,
         untouched=untouched,
-        total=len(made),
+        total=len(output_files),
         style=style,
-        known=pathlib.Path(references) if known and references else None,
+        style_file=pathlib.Path(references) if stored and references else None,
         palette=palette,
     )
 
 
 def recolored(items: Items, style: Pictures, *, seed: int = 0, most: int = 256) -> Iterator[Item]:
-    """The outputs with the colours of random pictures of the style; see `baselines.color_transfer`.
+    """Yields the items with the colours of random pictures of the style; see `baselines.color_transfer`.
 
     Args:
-      items: this process's share of what is to be recoloured.
-      style: pictures that colours are taken from, the same on all processes.
-      seed: of the choice.
-      most: the first so many of them are chosen from.
+      items: This process's share of the items.
+      style: Pictures that colours are taken from, the same on all processes.
+      seed: Seed of the choice.
+      most: Number of style pictures to choose from, the first ones.
     """
-    choice = list(itertools.islice(style(), most))
-    draw = np.random.default_rng(seed)
+    palettes = list(itertools.islice(style(), most))
+    random = np.random.default_rng(seed)
     for item in items():
-        # One for each process, so that their shares together have the colours that one process would give.
-        drawn = [draw.integers(len(choice)) for _ in range(jax.process_count())][jax.process_index()]
-        yield item._replace(output=baselines.color_transfer(item.output, choice[drawn]))
+        # One draw for each process, so that several processes choose the colours that a single one would.
+        index = [random.integers(len(palettes)) for _ in range(jax.process_count())][jax.process_index()]
+        yield item._replace(output=baselines.color_transfer(item.output, palettes[index]))
 
 
 def _targets(split: sources.Split, cfg: config.Config, share: slice) -> Iterator[np.ndarray]:
@@ -214,19 +213,19 @@ def _as_items(pictures: Pictures) -> Iterator[Item]:
         yield Item(str(index), picture)
 
 
-def _pictures(of: paths.Files, height: int, width: int, share: slice) -> Iterator[np.ndarray]:
-    for index in range(len(of))[share]:
-        picture = _fitted(of, index, height, width)
+def _pictures(listing: paths.Files, height: int, width: int, share: slice) -> Iterator[np.ndarray]:
+    for index in range(len(listing))[share]:
+        picture = _fitted(listing, index, height, width)
         if picture is not None:
             yield picture
 
 
-def _fitted(of: paths.Files, index: int | None, height: int, width: int) -> np.ndarray | None:
+def _fitted(listing: paths.Files, index: int | None, height: int, width: int) -> np.ndarray | None:
     """A picture scaled and cropped to a size, f32 in [0, 1]; None, and a line in the log, if it cannot be read."""
     if index is None:
         return None
     try:
-        image = of.load(index)
+        image = listing.load(index)
     except decode.UnreadableError as error:
         _log.warning("left out: %s", error)
         return None
@@ -235,19 +234,19 @@ def _fitted(of: paths.Files, index: int | None, height: int, width: int) -> np.n
     return np.asarray(image, np.float32) / np.float32(255)
 
 
-def _size(of: paths.Files) -> tuple[int, int]:
+def _size(listing: paths.Files) -> tuple[int, int]:
     """Height and width of the first picture that can be read."""
-    for index in range(len(of)):
+    for index in range(len(listing)):
         try:
-            image = of.load(index)
+            image = listing.load(index)
         except decode.UnreadableError:
             continue
         return image.height, image.width
-    raise types.InputError(f"none of the {len(of)} pictures in {of.origin} can be read")
+    raise types.InputError(f"none of the {len(listing)} pictures in {listing.origin} can be read")
 
 
-def _by_name(of: paths.Files | None) -> dict[str, int]:
-    return {} if of is None else {_stem(of.name(i)): i for i in range(len(of))}
+def _by_name(listing: paths.Files | None) -> dict[str, int]:
+    return {} if listing is None else {_stem(listing.name(i)): i for i in range(len(listing))}
 
 
 def _stem(name: str) -> str:

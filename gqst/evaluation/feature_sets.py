@@ -1,4 +1,4 @@
-"""The features of a set of pictures, in bounded memory, and as a file."""
+"""Features of a set of pictures, in bounded memory, and as a file."""
 
 import pathlib
 import zipfile
@@ -12,74 +12,73 @@ from gqst.metrics import sets
 from gqst.pictures import files
 
 SUFFIX = ".npz"
-MOST_FEATURES = 5_000
-"""Features of a set that are kept for the kernel distance, chosen at random where there are more."""
+MAX_ROWS = 5_000
+"""Features of a set that are kept as rows, chosen at random where there are more."""
 
 
-class Statistics:
-    """The moments of a set's features, and a bounded random choice of its rows (Vitter 1985, algorithm R).
+class FeatureSet:
+    """Moments of all features of a set, and a bounded random choice of its rows (Vitter 1985, algorithm R).
 
     Attributes:
-      moments: of all rows.
+      moments: Moments of all rows.
     """
 
     def __init__(self) -> None:
         """Starts with no features."""
         self.moments = sets.Moments()
-        self._kept: list[np.ndarray] = []
-        self._draw = np.random.default_rng(0)
+        self._rows: list[np.ndarray] = []
+        self._random = np.random.default_rng(0)
 
     @property
     def rows(self) -> Float[np.ndarray, "n d"]:
-        """The chosen ones."""
-        return np.stack(self._kept)
+        """Rows that are kept."""
+        return np.stack(self._rows)
 
     def add(self, features: Float[np.ndarray, "n d"]) -> None:
-        """Takes rows in."""
-        for seen, row in enumerate(features, self.moments.count + 1):
-            if len(self._kept) < MOST_FEATURES:
-                self._kept.append(row)
-            elif (place := int(self._draw.integers(seen))) < MOST_FEATURES:
-                self._kept[place] = row
+        """Adds rows."""
+        for count, row in enumerate(features, self.moments.count + 1):
+            if len(self._rows) < MAX_ROWS:
+                self._rows.append(row)
+            elif (index := int(self._random.integers(count))) < MAX_ROWS:
+                self._rows[index] = row
         self.moments.add(features)
 
+    def save(self, path: pathlib.Path, about: Mapping[str, str]) -> None:
+        """Writes the features as .npz, whole or not at all.
 
-def save(path: pathlib.Path, of: Statistics, about: Mapping[str, str]) -> None:
-    """Writes statistics as .npz, whole or not at all.
+        Args:
+          path: Path of the file.
+          about: Conditions under which they hold, such as the network and the size of the pictures.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        labels = {key: np.asarray(value) for key, value in about.items()}
+        arrays = {"rows": self.rows, **self.moments.to_arrays(), **labels}
+        with files.atomic(path) as part, part.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
-    Args:
-      path: of the file.
-      of: to be written.
-      about: what they hold for, such as the network and the size of the pictures.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {"rows": of.rows, **of.moments.to_arrays(), **{key: np.asarray(value) for key, value in about.items()}}
-    with files.atomic(path) as part, part.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    @classmethod
+    def load(cls, path: pathlib.Path, about: Mapping[str, str]) -> "FeatureSet":
+        """Reads what `save` wrote.
 
+        Args:
+          path: Path of the file.
+          about: Conditions under which the features have to hold.
 
-def load(path: pathlib.Path, about: Mapping[str, str]) -> Statistics:
-    """What `save` wrote.
-
-    Args:
-      path: of the file.
-      about: what they have to hold for.
-
-    Raises:
-      InputError: there is no such file, it holds something else, or is about something else.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as held:
-            arrays = dict(held)
-        there = {key: str(arrays[key]) for key in about}
-        made = Statistics()
-        made._kept = list(arrays["rows"])
-        made.moments = sets.Moments.from_arrays(arrays)
-    except FileNotFoundError:
-        raise types.InputError(f"there is no file {path}") from None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        raise types.InputError(f"{path} holds no statistics: write them with --save-statistics") from None
-    for key, wanted in about.items():
-        if there[key] != wanted:
-            raise types.InputError(f"{path} holds statistics for {key} {there[key]}, not {wanted}")
-    return made
+        Raises:
+          InputError: The file does not exist, holds something else, or features under other conditions.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = dict(archive)
+            stored = {key: str(arrays[key]) for key in about}
+            features = cls()
+            features._rows = list(arrays["rows"])
+            features.moments = sets.Moments.from_arrays(arrays)
+        except FileNotFoundError:
+            raise types.InputError(f"there is no file {path}") from None
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            raise types.InputError(f"{path} holds no statistics: write them with --save-statistics") from None
+        for key, value in about.items():
+            if stored[key] != value:
+                raise types.InputError(f"{path} holds statistics for {key} {stored[key]}, not {value}")
+        return features

@@ -1,64 +1,88 @@
-"""What frozen networks see in the pictures of a round."""
+"""The frozen feature networks of metrics: their parameters, and what metrics read off them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from gqst import metrics
-from gqst.models.features import alexnet, base, efficientnet_lite, inception
+from gqst.models.features import base, efficientnet_lite, inception
 from gqst.runtime import devices
 
 EMBEDDED_BATCH = 8
 EMBEDDERS = {"efficientnet_lite0": efficientnet_lite.embed, "inception_v3": inception.embed}
-"""Functions (params, pictures) -> features that distances of sets compare, by feature network."""
-
-_NETWORKS = {"kid": "efficientnet_lite0", "lpips": "alexnet", "content_retention": "vgg16"}
+"""Functions (params, pictures) -> pooled features for metrics of sets, by feature network."""
 
 
-def load(names: Sequence[str]) -> dict[str, Any]:
-    """The parameters of the networks that these metrics need, as NumPy arrays."""
-    return {_NETWORKS[name]: base.load(_NETWORKS[name]) for name in names}
+def load(wanted: Iterable[metrics.Metric]) -> dict[str, Any]:
+    """Returns the parameters of the networks of these metrics by name, as NumPy arrays."""
+    return {name: base.load(name) for name in dict.fromkeys(metric.network for metric in wanted) if name is not None}
 
 
-def compare(params: Mapping[str, Any], one: jax.Array, other: jax.Array) -> dict[str, jax.Array]:
-    """The metrics f32[b] of pictures against others, by name, as far as their networks are there."""
-    made = {}
-    if "alexnet" in params:
-        heads = [params["alexnet"][f"lin{n}"] for n in range(1, 6)]
-        first, second = (_see("alexnet", params, x, alexnet.AlexNet.layers) for x in (one, other))
-        made["lpips"] = metrics.lpips(first, second, heads)
-    if "vgg16" in params:
-        first, second = (_see("vgg16", params, x, ("relu3_1",)) for x in (one, other))
-        made["content_retention"] = metrics.content_retention(*first, *second)
-    return made
+def measure(
+    wanted: Sequence[metrics.Metric],
+    params: Mapping[str, Any],
+    output: Float[Array, "b h w 3"],
+    reference: Float[Array, "b h w 3"],
+) -> dict[str, Float[Array, "b"]]:
+    """Returns metrics of pictures by name; each feature network sees each picture once.
+
+    Args:
+      wanted: Metrics of single pictures.
+      params: Parameters of their networks, from `load`.
+      output: Pictures in [0, 1].
+      reference: Pictures that they are compared with, in [0, 1].
+    """
+    layers: dict[str, list[str]] = {}
+    for metric in wanted:
+        if metric.network is not None:
+            names = layers.setdefault(metric.network, [])
+            names.extend(layer for layer in metric.layers if layer not in names)
+    activations = {
+        network: [
+            base.FEATURES[network]().apply({"params": params[network]}, x, layers=tuple(names))
+            for x in (output, reference)
+        ]
+        for network, names in layers.items()
+    }
+    values = {}
+    for metric in wanted:
+        if metric.network is None:
+            values[metric.name] = metric(output, reference)
+            continue
+        compared = [[seen[layer] for layer in metric.layers] for seen in activations[metric.network]]
+        heads = [params[metric.network][name] for name in metric.parameters]
+        values[metric.name] = metric(*compared, heads) if heads else metric(*compared)
+    return values
 
 
 class Embedder:
-    """A network's pooled features of any number of pictures of one size."""
+    """Pooled features, on one network, of any number of pictures of one size."""
 
     def __init__(self, params: Any, network: str = "efficientnet_lite0", *, where: devices.Placement | None = None):
-        """Makes a function of the parameters of a network in `EMBEDDERS`; on all devices of this process by default."""
-        self._where = where or devices.Placement()
-        self._rows = self._where.rows(EMBEDDED_BATCH)
-        self._params = self._where.copy(params)
+        """Compiles nothing yet.
+
+        Args:
+          params: Parameters of the network.
+          network: Name of the network, in `EMBEDDERS`.
+          where: Devices that share the pictures; all of this process by default.
+        """
+        self._devices = where or devices.Placement()
+        self._batch_size = self._devices.rows(EMBEDDED_BATCH)
+        self._params = self._devices.copy(params)
         self._embed = jax.jit(
             EMBEDDERS[network],
-            out_shardings=self._where.everywhere,
-            compiler_options=devices.compile_options(1, self._where.devices),
+            out_shardings=self._devices.everywhere,
+            compiler_options=devices.compile_options(1, self._devices.devices),
         )
 
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """f32[n d] of f32[n h w 3] in [0, 1]."""
-        made = []
-        for first in range(0, len(pictures), self._rows):
-            # The last batch is filled up by going round, so that one shape is compiled.
-            rows = np.arange(first, first + self._rows) % len(pictures)
-            made.append(np.asarray(self._embed(self._params, self._where.share(pictures[rows]))))
-        return np.concatenate(made)[: len(pictures)]
-
-
-def _see(name: str, params: Mapping[str, Any], pictures: jax.Array, layers: Sequence[str]) -> list[jax.Array]:
-    made = base.FEATURES[name]().apply({"params": params[name]}, pictures, layers=layers)
-    return [made[layer] for layer in layers]
+    def __call__(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
+        """Returns the features of pictures in [0, 1]."""
+        features = []
+        for first in range(0, len(pictures), self._batch_size):
+            # Wrapping around fills the last batch, so that only one shape is compiled.
+            rows = np.arange(first, first + self._batch_size) % len(pictures)
+            features.append(np.asarray(self._embed(self._params, self._devices.share(pictures[rows]))))
+        return np.concatenate(features)[: len(pictures)]

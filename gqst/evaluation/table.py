@@ -1,4 +1,4 @@
-"""The figures of an evaluation as text, JSON and CSV."""
+"""The results of an evaluation as text, JSON and CSV."""
 
 import csv
 import io
@@ -8,63 +8,72 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from gqst import metrics
 from gqst.evaluation import results
 from gqst.pictures import files
 
-_HIGHER = frozenset({"ssim", "psnr", "ms_ssim", "pixel_accuracy", "contrast_structure", "content_retention"})
+_SIGNS = {"higher": "+", "lower": "-", "neither": "~"}
 _FEW = 100
 
 
-def text(about: Mapping[str, str | int], measured: Mapping[str, results.Measured]) -> str:
-    """A table: a row for each metric, a column for the outputs and for each baseline.
+def text(about: Mapping[str, str | int], measured: Mapping[str, results.Result]) -> str:
+    """Returns a table with a row for each metric and a column for the outputs and each baseline.
 
     Args:
-      about: what was measured; `network` is that of the distances of sets.
-      measured: `outputs` and baselines.
+      about: Lines above the table by key; `network` is the feature network of the metrics of sets.
+      measured: Results by title: `outputs`, then the baselines.
     """
     outputs = measured["outputs"]
     lines = [f"{key}: {value}" for key, value in about.items()]
-    lines.append(f"pictures: {outputs.count}" + (f" against {outputs.style} of the style" if outputs.style else ""))
-    names = [name for name in results.DEFINITIONS if any(name in m.means for m in measured.values())]
+    style = f" against {outputs.style_count} of the style" if outputs.style_count else ""
+    lines.append(f"pictures: {outputs.count}{style}")
+    shown = [m for m in metrics.METRICS.values() if any(m.name in result.means for result in measured.values())]
     head = ["metric", "against", *measured]
-    rows = [[_titled(name), _against(measured, name), *(_cell(m, name) for m in measured.values())] for name in names]
+    rows = [
+        [
+            f"{metric.name} {_SIGNS[metric.better]}",
+            next(result.against[metric.name] for result in measured.values() if metric.name in result.against),
+            *(_cell(result, metric.name) for result in measured.values()),
+        ]
+        for metric in shown
+    ]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines.append("")
     for row in (head, ["-" * width for width in widths], *rows):
         lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     lines.append("")
     lines.append("+ more is better, - less is better, ~ neither; [95 % interval]")
-    lines.extend(f"{name}: {_definition(name, about)}" for name in names)
-    if "frechet" in outputs.means and min(outputs.count, outputs.style) < _FEW:
+    lines.extend(f"{metric.name}: {metric.describe(str(about['network']))}" for metric in shown)
+    if "frechet" in outputs.means and min(outputs.count, outputs.style_count) < _FEW:
         lines.append(f"frechet is biased upwards by so few pictures (fewer than {_FEW} of a set): rather look at kid")
     return "\n".join(lines)
 
 
-def write_json(path: pathlib.Path, about: Mapping[str, str | int], measured: Mapping[str, results.Measured]) -> None:
-    """Every mean under its metric's name, then counts, intervals, definitions, baselines and every picture."""
+def write_json(path: pathlib.Path, about: Mapping[str, str | int], measured: Mapping[str, results.Result]) -> None:
+    """Writes every mean under its metric's name, then counts, intervals, definitions, baselines and every picture."""
     outputs = measured["outputs"]
-    whole: dict[str, Any] = {name: _number(value) for name, value in outputs.means.items()}
-    whole["about"] = dict(about)
-    whole["count"] = outputs.count
-    whole["style_count"] = outputs.style
-    whole["intervals"] = {name: [_number(x) for x in ends] for name, ends in outputs.intervals.items()}
-    whole["against"] = dict(outputs.against)
-    whole["definitions"] = {name: _definition(name, about) for name in outputs.means}
-    whole["baselines"] = {
-        title: {name: _number(value) for name, value in found.means.items()} | {"count": found.count}
-        for title, found in measured.items()
+    content: dict[str, Any] = {name: _number(value) for name, value in outputs.means.items()}
+    content["about"] = dict(about)
+    content["count"] = outputs.count
+    content["style_count"] = outputs.style_count
+    content["intervals"] = {name: [_number(x) for x in ends] for name, ends in outputs.intervals.items()}
+    content["against"] = dict(outputs.against)
+    content["definitions"] = {name: metrics.METRICS[name].describe(str(about["network"])) for name in outputs.means}
+    content["baselines"] = {
+        title: {name: _number(value) for name, value in result.means.items()} | {"count": result.count}
+        for title, result in measured.items()
         if title != "outputs"
     }
-    whole["pictures"] = {
+    content["pictures"] = {
         picture: {name: _number(value) for name, value in values.items()}
         for picture, values in outputs.pictures.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(path, json.dumps(whole, indent=2, allow_nan=False) + "\n")
+    files.write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def write_csv(path: pathlib.Path, outputs: results.Measured) -> None:
-    """A row for each picture, and at the end one of the means, where metrics of the set stand too."""
+def write_csv(path: pathlib.Path, outputs: results.Result) -> None:
+    """Writes a row for each picture, then one with the means and the metrics of the whole set."""
     names = list(outputs.means)
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\n")
@@ -76,23 +85,11 @@ def write_csv(path: pathlib.Path, outputs: results.Measured) -> None:
     files.write_text(path, buffer.getvalue())
 
 
-def _definition(name: str, about: Mapping[str, str | int]) -> str:
-    return results.DEFINITIONS[name].format(network=about["network"])
-
-
-def _titled(name: str) -> str:
-    return name + (" +" if name in _HIGHER else " ~" if name == "color_shift" else " -")
-
-
-def _against(measured: Mapping[str, results.Measured], name: str) -> str:
-    return next(found.against[name] for found in measured.values() if name in found.against)
-
-
-def _cell(found: results.Measured, name: str) -> str:
-    if name not in found.means:
+def _cell(result: results.Result, name: str) -> str:
+    if name not in result.means:
         return ""
-    value = _short(found.means[name])
-    ends = found.intervals.get(name)
+    value = _short(result.means[name])
+    ends = result.intervals.get(name)
     return value if ends is None else f"{value} [{_short(ends[0])}, {_short(ends[1])}]"
 
 
@@ -101,5 +98,5 @@ def _short(value: float) -> str:
 
 
 def _number(value: float) -> float | None:
-    """A number as JSON has it; null for what is infinite, as the psnr of equal pictures."""
+    """The number, or None (null in JSON) where it is not finite, as the PSNR of equal pictures."""
     return value if math.isfinite(value) else None

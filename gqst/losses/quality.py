@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 from gqst import metrics, types
 from gqst.losses import base
 
-Measure = Literal["ssim", "psnr", "contrast_structure"]
 Pair = Literal["fake_target", "cycled_source", "identity_target", "fake_source"]
 
 _NEEDS: dict[Pair, frozenset[base.Need]] = {
@@ -29,16 +28,16 @@ class Quality(base.Term):
     the mean squared error, in [-11.5, 0], clamped at 50 dB.
 
     Attributes:
-      metric: `ssim`, `psnr` or `contrast_structure`.
+      metric: Name of a metric with an aim, such as `ssim`, `psnr` or `contrast_structure`.
       pair: Picture and its reference: `fake_target` (paired data only), `cycled_source`, `identity_target` or
-        `fake_source` (contrast_structure only).
+        `fake_source` (metrics that compare with the source, such as contrast_structure).
       floor: Value of the metric above which the loss is 0; None for no floor. psnr takes none.
 
     Raises:
       InputError: a metric other than contrast_structure on fake_source, or a floor for psnr.
     """
 
-    metric: Measure
+    metric: str
     pair: Pair
     floor: float | None = None
 
@@ -46,13 +45,18 @@ class Quality(base.Term):
 
     def __post_init__(self) -> None:
         """Checks that the options go together."""
-        if self.pair == "fake_source" and self.metric != "contrast_structure":
+        record = metrics.METRICS[self.metric]
+        if record.aim is None or record.output != "fake":
+            raise types.InputError(
+                f"a quality loss cannot optimise the metric {self.metric!r}: it has no aim of its own"
+            )
+        if self.pair == "fake_source" and record.reference != "source":
             raise types.InputError(
                 f"a quality loss of {self.metric} on fake_source would punish every change of colour, which is "
                 "what style is: use contrast_structure there"
             )
-        if self.floor is not None and self.metric == "psnr":
-            raise types.InputError("a quality loss of psnr takes no floor: it is a log-MSE, use its weight")
+        if self.floor is not None and record.aim.loss is not None:
+            raise types.InputError(f"a quality loss of {self.metric} takes no floor: use its weight")
 
     @property
     def needs(self) -> frozenset[base.Need]:
@@ -63,7 +67,8 @@ class Quality(base.Term):
         """Returns the loss of each picture; reads the two pictures of the pair."""
         output, reference = (getattr(context, name) for name in self.pair.split("_"))
         assert output is not None
-        if self.metric == "psnr":
-            return metrics.log_mse(output, reference)
-        value = metrics.METRICS[self.metric](output, reference)
-        return 1.0 - value if self.floor is None else jax.nn.relu(self.floor - value)
+        record = metrics.METRICS[self.metric]
+        if record.aim is not None and record.aim.loss is not None:
+            return record.aim.loss(output, reference)
+        value = record(output, reference)
+        return record.range[1] - value if self.floor is None else jax.nn.relu(self.floor - value)

@@ -1,9 +1,7 @@
-"""Quality of single pictures and of sets of them."""
+"""Metrics of pictures and of sets of pictures; `gqst.metrics.base` says how one is declared."""
 
+from gqst.metrics.base import METRICS, Aim, Estimate, Metric, of_round, register
 from gqst.metrics.pictures import (
-    METRICS,
-    MS_SMALLEST,
-    WINDOW,
     color_shift,
     content_retention,
     contrast_structure,
@@ -14,18 +12,27 @@ from gqst.metrics.pictures import (
     psnr,
     ssim,
 )
+from gqst.metrics.sets import Moments, art_fid, frechet, kid, palette_distance
 
 __all__ = [
     "METRICS",
-    "MS_SMALLEST",
-    "WINDOW",
+    "Aim",
+    "Estimate",
+    "Metric",
+    "Moments",
+    "art_fid",
     "color_shift",
     "content_retention",
     "contrast_structure",
+    "frechet",
+    "kid",
     "log_mse",
     "lpips",
     "ms_ssim",
+    "of_round",
+    "palette_distance",
     "pixel_accuracy",
     "psnr",
+    "register",
     "ssim",
 ]

@@ -1,10 +1,11 @@
-"""Quality of single pictures against others: f32[b h w c] in [0, 1], twice, to f32[b].
+"""Metrics of single pictures: f32[b h w c] in [0, 1] and their references to f32[b].
 
-All of it is float32: SSIM in bfloat16 is wrong in its second digit.
+All are computed in float32: SSIM in bfloat16 is wrong in its second digit. Arrays may be NumPy's or JAX's.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 
 import dm_pix as pix
 import jax
@@ -13,18 +14,14 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from gqst import registry
+from gqst.metrics import base
 from gqst.ops import color
-
-Metric = Callable[[Float[Array, "b h w c"], Float[Array, "b h w c"]], Float[Array, "b"]]
-
-METRICS = registry.Registry("metric")
 
 WINDOW = 11
 """Side of SSIM's Gaussian window in pixels; smaller pictures have no SSIM."""
 
 MS_SMALLEST = 176
-"""Shortest side in pixels that MS-SSIM takes."""
+"""Shortest side in pixels of pictures for MS-SSIM."""
 
 _MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SIGMA = 1.5
@@ -32,111 +29,255 @@ _SIGMA = 1.5
 _NO_LUMINANCE = 1e4
 
 
-@METRICS.register("ssim")
-def ssim(one: Float[Array, "b h w c"], other: Float[Array, "b h w c"]) -> Float[Array, "b"]:
-    """Structural similarity, at most 1 (Wang et al. 2004), averaged over channels; by dm-pix.
+@base.register(
+    name="ssim",
+    better="higher",
+    range=(-1.0, 1.0),
+    definition="structural similarity, 11 px Gaussian window, RGB; 1 is equal",
+    reference="truth",
+    smallest=WINDOW,
+    always=True,
+    aim=base.Aim(),
+)
+def ssim(output: Float[Array, "b h w c"], reference: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+    """Structural similarity (Wang et al. 2004, equation 13), averaged over channels; by dm-pix.
+
+    Args:
+      output: Pictures in [0, 1].
+      reference: Pictures that they are compared with, in [0, 1].
+
+    Returns:
+      Values in [-1, 1]; 1 for equal pictures.
 
     Raises:
-      ValueError: a side is shorter than the window of 11 px.
+      ValueError: A side is shorter than the window of 11 px.
     """
-    return _ssim(one, other, k1=0.01)
+    return _ssim(output, reference, k1=0.01)
 
 
-@METRICS.register("psnr")
-def psnr(one: Float[Array, "b h w c"], other: Float[Array, "b h w c"]) -> Float[Array, "b"]:
-    """Peak signal-to-noise ratio in dB; infinite for equal pictures; by dm-pix.
+def log_mse(
+    output: Float[Array, "b h w c"], reference: Float[Array, "b h w c"], *, floor: float = 1e-5
+) -> Float[Array, "b"]:
+    """Natural logarithm of the mean squared error: PSNR times -ln(10) / 10, with a gradient that is finite everywhere.
 
-    To be reported, not optimised: its gradient there is no number. See `log_mse`.
+    Args:
+      output: Pictures in [0, 1].
+      reference: Pictures that they are compared with, in [0, 1].
+      floor: Smallest error that is told apart; the default is 50 dB.
+
+    Returns:
+      Values in [log(floor), 0].
     """
-    return pix.psnr(_wide(one), _wide(other))
+    mse = jnp.mean((_wide(output) - _wide(reference)) ** 2, axis=(1, 2, 3))
+    return jnp.log(jnp.maximum(mse, floor))
 
 
-@METRICS.register("contrast_structure")
-def contrast_structure(one: Float[Array, "b h w c"], other: Float[Array, "b h w c"]) -> Float[Array, "b"]:
-    """SSIM of luma without its luminance factor, in [-1, 1] (Wang et al. 2004, equation 6; by dm-pix).
+@base.register(
+    name="psnr",
+    better="higher",
+    unit="dB",
+    range=(0.0, math.inf),
+    definition="peak signal-to-noise ratio in dB",
+    reference="truth",
+    always=True,
+    aim=base.Aim(limits=(0.0, 100.0), unit=30.0, loss=log_mse),
+)
+def psnr(output: Float[Array, "b h w c"], reference: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+    """Peak signal-to-noise ratio; by dm-pix.
 
-    It says whether the same edges are there, whatever the colours; below 0 the picture is inverted.
+    Its gradient is not finite where pictures are equal: optimise `log_mse` instead.
 
-    Raises:
-      ValueError: a side is shorter than the window of 11 px.
+    Args:
+      output: Pictures in [0, 1].
+      reference: Pictures that they are compared with, in [0, 1].
+
+    Returns:
+      Values in dB, at least 0; infinite for equal pictures.
     """
-    return _ssim(color.luma(one), color.luma(other), k1=_NO_LUMINANCE)
+    return pix.psnr(_wide(output), _wide(reference))
 
 
-@METRICS.register("ms_ssim")
-def ms_ssim(one: Float[Array, "b h w c"], other: Float[Array, "b h w c"]) -> Float[Array, "b"]:
-    """Structural similarity over five scales, in (0, 1] (Wang et al. 2003, equation 7), averaged over channels.
+@base.register(
+    name="ms_ssim",
+    better="higher",
+    range=(0.0, 1.0),
+    definition="structural similarity over five scales; 1 is equal",
+    reference="truth",
+    smallest=MS_SMALLEST,
+)
+def ms_ssim(output: Float[Array, "b h w c"], reference: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+    """Structural similarity over five scales (Wang et al. 2003, equation 7), averaged over channels.
 
     Each scale has half the size of the one before, by means of 2 x 2 pixels; an odd last line is left out. A scale
     counts as at least 1e-4, so that the gradient is finite where structures are inverted.
 
+    Args:
+      output: Pictures in [0, 1].
+      reference: Pictures that they are compared with, in [0, 1].
+
+    Returns:
+      Values in (0, 1]; 1 for equal pictures.
+
     Raises:
-      ValueError: a side is shorter than 176 px, where the coarsest scale would be smaller than the window.
+      ValueError: A side is shorter than 176 px, where the coarsest scale would be smaller than the window.
     """
-    one, other = _wide(one), _wide(other)
-    if min(one.shape[1:3]) < MS_SMALLEST:
-        raise ValueError(f"MS-SSIM needs at least {MS_SMALLEST} px a side, got {one.shape[1]}x{one.shape[2]}")
-    product = jnp.ones((len(one),))
+    output, reference = _wide(output), _wide(reference)
+    if min(output.shape[1:3]) < MS_SMALLEST:
+        raise ValueError(f"MS-SSIM needs at least {MS_SMALLEST} px a side, got {output.shape[1]}x{output.shape[2]}")
+    product = jnp.ones((len(output),))
     for scale, weight in enumerate(_MS_WEIGHTS, 1):
         last = scale == len(_MS_WEIGHTS)
-        value = _ssim(one, other, k1=0.01 if last else _NO_LUMINANCE)
+        value = _ssim(output, reference, k1=0.01 if last else _NO_LUMINANCE)
         product = product * jnp.maximum(value, 1e-4) ** weight
         if not last:
-            one, other = (nn.avg_pool(x, (2, 2), strides=(2, 2)) for x in (one, other))
+            output, reference = (nn.avg_pool(x, (2, 2), strides=(2, 2)) for x in (output, reference))
     return product
 
 
-@METRICS.register("pixel_accuracy")
+@base.register(
+    name="pixel_accuracy",
+    better="higher",
+    range=(0.0, 1.0),
+    definition="share of pixels with every channel within 0.05",
+    reference="truth",
+)
 def pixel_accuracy(
-    one: Float[Array, "b h w c"], other: Float[Array, "b h w c"], *, tolerance: float = 0.05
+    output: Float[Array, "b h w c"], reference: Float[Array, "b h w c"], *, tolerance: float = 0.05
 ) -> Float[Array, "b"]:
-    """The share of pixels whose channels all lie within `tolerance`, in [0, 1]; no gradient."""
-    # A distance of just the tolerance counts as within, whichever way float32 rounds it.
-    near = jnp.abs(_wide(one) - _wide(other)) <= tolerance + 1e-6
+    """Share of pixels whose channels are all within a tolerance; it has no gradient.
+
+    Args:
+      output: Pictures in [0, 1].
+      reference: Pictures that they are compared with, in [0, 1].
+      tolerance: Largest difference of a channel.
+
+    Returns:
+      Values in [0, 1].
+    """
+    # A difference of exactly the tolerance counts as within, whichever way float32 rounds it.
+    near = jnp.abs(_wide(output) - _wide(reference)) <= tolerance + 1e-6
     return jnp.mean(jnp.all(near, axis=-1).astype(jnp.float32), axis=(1, 2))
 
 
-@METRICS.register("color_shift")
-def color_shift(one: Float[Array, "b h w 3"], other: Float[Array, "b h w 3"]) -> Float[Array, "b"]:
-    """How far the mean colours lie apart: the Euclidean distance in RGB, in [0, 1.73]."""
-    gap = jnp.mean(_wide(one), axis=(1, 2)) - jnp.mean(_wide(other), axis=(1, 2))
+@base.register(
+    name="contrast_structure",
+    better="higher",
+    range=(-1.0, 1.0),
+    definition="SSIM of luma without its luminance factor; 1 is the same edges",
+    smallest=WINDOW,
+    always=True,
+    aim=base.Aim(),
+)
+def contrast_structure(output: Float[Array, "b h w c"], reference: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+    """SSIM of luma without its luminance factor: the same edges, whatever the colours; by dm-pix.
+
+    Wang et al. 2004, equation 13 without the factor of equation 6.
+
+    Args:
+      output: Pictures in [0, 1].
+      reference: Pictures that they are compared with, in [0, 1].
+
+    Returns:
+      Values in [-1, 1]; 1 for the same edges, below 0 for inverted pictures.
+
+    Raises:
+      ValueError: A side is shorter than the window of 11 px.
+    """
+    return _ssim(color.luma(output), color.luma(reference), k1=_NO_LUMINANCE)
+
+
+@base.register(
+    name="content_retention",
+    better="higher",
+    range=(0.0, 1.0),
+    definition="mean cosine of VGG-16 relu3_1 features; 1 is the same content",
+    network="vgg16",
+    layers=("relu3_1",),
+)
+def content_retention(
+    output: Sequence[Float[Array, "b h2 w2 c"]], reference: Sequence[Float[Array, "b h2 w2 c"]]
+) -> Float[Array, "b"]:
+    """Cosine between the activations of two pictures, averaged over positions and layers.
+
+    Args:
+      output: Activations of the pictures, one array for each layer; of VGG-16's relu3_1 in rounds and evaluations.
+      reference: Activations of the pictures that they are compared with.
+
+    Returns:
+      Values in [0, 1] for activations that are not negative; 1 for the same content.
+    """
+    layers = zip(output, reference, strict=True)
+    cosines = [jnp.mean(jnp.sum(_unit(a) * _unit(b), axis=-1), axis=(1, 2)) for a, b in layers]
+    return jnp.mean(jnp.stack(cosines), axis=0)
+
+
+@base.register(
+    name="color_shift",
+    better="neither",
+    range=(0.0, math.sqrt(3.0)),
+    definition="distance of the mean colours in RGB; 0 is none",
+)
+def color_shift(output: Float[Array, "b h w 3"], reference: Float[Array, "b h w 3"]) -> Float[Array, "b"]:
+    """Euclidean distance in RGB between the mean colours.
+
+    Args:
+      output: Pictures in [0, 1].
+      reference: Pictures that they are compared with, in [0, 1].
+
+    Returns:
+      Values in [0, 1.73].
+    """
+    gap = jnp.mean(_wide(output), axis=(1, 2)) - jnp.mean(_wide(reference), axis=(1, 2))
     # The gradient of the bare root is not finite where both are equal.
     return jnp.sqrt(jnp.sum(gap**2, axis=-1) + 1e-12) - 1e-6
 
 
-def log_mse(one: Float[Array, "b h w c"], other: Float[Array, "b h w c"], *, floor: float = 1e-5) -> Float[Array, "b"]:
-    """Natural logarithm of the mean squared error, not below log(floor).
-
-    It is PSNR times -ln(10) / 10 with a gradient that is finite everywhere: `floor` is 50 dB.
-    """
-    mse = jnp.mean((_wide(one) - _wide(other)) ** 2, axis=(1, 2, 3))
-    return jnp.log(jnp.maximum(mse, floor))
-
-
+@base.register(
+    name="lpips",
+    better="lower",
+    range=(0.0, math.inf),
+    definition="LPIPS v0.1, AlexNet; 0 is equal",
+    truth_if_known=True,
+    network="alexnet",
+    layers=("relu1", "relu2", "relu3", "relu4", "relu5"),
+    parameters=("lin1", "lin2", "lin3", "lin4", "lin5"),
+    smallest=32,
+)
 def lpips(
-    one: Sequence[Float[Array, "b h2 w2 c"]],
-    other: Sequence[Float[Array, "b h2 w2 c"]],
+    output: Sequence[Float[Array, "b h2 w2 c"]],
+    reference: Sequence[Float[Array, "b h2 w2 c"]],
     heads: Sequence[Float[Array, "c"]],
 ) -> Float[Array, "b"]:
-    """LPIPS v0.1 (Zhang et al. 2018, equation 1): 0 for equal pictures, larger the less alike they look.
-
-    The gradient is finite where both are equal.
+    """LPIPS v0.1 (Zhang et al. 2018, equation 1), with a finite gradient where pictures are equal.
 
     Args:
-      one: the five activations of AlexNet, of the feature network "alexnet".
-      other: those of the other pictures.
-      heads: its parameters lin1 to lin5.
+      output: Activations of the feature network "alexnet", one array for each of its five layers.
+      reference: Activations of the pictures that they are compared with.
+      heads: Parameters lin1 to lin5 of the network.
+
+    Returns:
+      Values of at least 0; 0 for equal pictures, larger the less alike they look.
     """
-    total = jnp.zeros((len(one[0]),))
-    for first, second, head in zip(one, other, heads, strict=True):
-        gap = (_unit(first) - _unit(second)) ** 2
+    total = jnp.zeros((len(output[0]),))
+    for a, b, head in zip(output, reference, heads, strict=True):
+        gap = (_unit(a) - _unit(b)) ** 2
         total = total + jnp.mean(jnp.sum(gap * head[None, None, None], axis=-1), axis=(1, 2))
     return total
 
 
-def content_retention(one: Float[Array, "b h2 w2 c"], other: Float[Array, "b h2 w2 c"]) -> Float[Array, "b"]:
-    """The mean cosine of two pictures' activations of VGG relu3_1, in [0, 1]; 1 is the same content."""
-    return jnp.mean(jnp.sum(_unit(one) * _unit(other), axis=-1), axis=(1, 2))
+base.register(
+    base.Metric(
+        name="ssim_cycled",
+        function=ssim,
+        better="higher",
+        range=(-1.0, 1.0),
+        definition="SSIM of sources and what both generators make of them, one after the other; 1 is equal",
+        output="cycled",
+        smallest=WINDOW,
+        always=True,
+        aim=base.Aim(metric="ssim"),
+    )
+)
 
 
 def _unit(x: jax.Array) -> jax.Array:
@@ -146,13 +287,14 @@ def _unit(x: jax.Array) -> jax.Array:
 
 
 def _wide(pictures: jax.Array) -> jax.Array:
+    """Pictures in float32."""
     return pictures.astype(jnp.float32)
 
 
-def _ssim(one: jax.Array, other: jax.Array, *, k1: float) -> jax.Array:
-    if min(one.shape[1:3]) < WINDOW:
-        raise ValueError(f"SSIM needs pictures of at least {WINDOW} px a side, got {one.shape[1]}x{one.shape[2]}")
-    return pix.ssim(_wide(one), _wide(other), filter_size=WINDOW, k1=k1, filter_fn=_blur)
+def _ssim(output: jax.Array, reference: jax.Array, *, k1: float) -> jax.Array:
+    if min(output.shape[1:3]) < WINDOW:
+        raise ValueError(f"SSIM needs pictures of at least {WINDOW} px a side, got {output.shape[1]}x{output.shape[2]}")
+    return pix.ssim(_wide(output), _wide(reference), filter_size=WINDOW, k1=k1, filter_fn=_blur)
 
 
 def _blur(x: jax.Array) -> jax.Array:

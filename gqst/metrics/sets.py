@@ -1,36 +1,51 @@
-"""Distances between sets of pictures."""
+"""Distances between sets of pictures, or of their features."""
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+
+from gqst.metrics import base
 
 _DIRECTIONS = 32
 _QUANTILES = 256
 
 
-def palette_distance(one: Float[np.ndarray, "n h w 3"], other: Float[np.ndarray, "m h2 w2 3"]) -> float:
-    """How far the colours of two sets lie apart: sliced Wasserstein-1 distance in RGB, at least 0.
+@base.register(
+    name="palette_distance",
+    better="lower",
+    range=(0.0, math.sqrt(3.0) / 2.0),
+    definition="sliced Wasserstein distance of the colours in RGB; 0 is the same palette",
+    reference="style",
+    always=True,
+)
+def palette_distance(output: Float[np.ndarray, "n h w 3"], reference: Float[np.ndarray, "m h2 w2 3"]) -> float:
+    """Sliced Wasserstein-1 distance in RGB between the colours of two sets.
 
-    The pixels of each set are one cloud of colours; their positions do not count. The distance is the mean,
-    over 32 fixed directions spread over the sphere, of the mean difference of 256 quantiles of the
-    projections (Rabin et al. 2011). 0 is the same palette; black against white is 0.87.
+    The pixels of each set are one cloud of colours; their positions do not count. The distance is the mean over 32
+    fixed directions, spread over the sphere, of the mean difference of 256 quantiles of the projections (Rabin et al.
+    2011).
 
     Args:
-      one: pictures in [0, 1].
-      other: pictures in [0, 1], of any size and number.
+      output: Pictures in [0, 1].
+      reference: Pictures in [0, 1], of any size and number.
+
+    Returns:
+      A distance of at least 0: 0 for the same palette, 0.87 for black against white.
     """
     directions = _sphere(_DIRECTIONS)
-    first, second = (_quantiles(pictures.reshape(-1, 3) @ directions.T) for pictures in (one, other))
-    return float(np.mean(np.abs(first - second)))
+    a, b = (_quantiles(pictures.reshape(-1, 3) @ directions.T) for pictures in (output, reference))
+    return float(np.mean(np.abs(a - b)))
 
 
 class Moments:
     """Mean and covariance of features, gathered piece by piece: a set of any size takes the same memory.
 
     Pieces are joined by the update of Chan, Golub and LeVeque (1983), in float64.
+
+    Attributes:
+      count: Number of rows added so far.
     """
 
     def __init__(self) -> None:
@@ -39,8 +54,15 @@ class Moments:
         self._mean: np.ndarray = np.zeros(())
         self._spread: np.ndarray = np.zeros(())
 
+    @classmethod
+    def of(cls, features: Float[np.ndarray, "n d"]) -> "Moments":
+        """Returns the moments of these rows."""
+        moments = cls()
+        moments.add(features)
+        return moments
+
     def add(self, features: Float[np.ndarray, "n d"]) -> None:
-        """Takes rows in."""
+        """Adds rows."""
         x = features.astype(np.float64)
         if not len(x):
             return
@@ -53,115 +75,139 @@ class Moments:
         self.count = total
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """All that there is to it, for a file."""
+        """Returns everything that `from_arrays` needs."""
         return {"count": np.asarray(self.count), "mean": self._mean, "spread": self._spread}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Moments":
-        """What `to_arrays` gave; KeyError if a part is missing."""
-        made = cls()
-        made.count, made._mean, made._spread = int(arrays["count"]), arrays["mean"], arrays["spread"]
-        return made
+        """Returns the moments that `to_arrays` wrote; KeyError if a part is missing."""
+        moments = cls()
+        moments.count, moments._mean, moments._spread = int(arrays["count"]), arrays["mean"], arrays["spread"]
+        return moments
 
     @property
     def mean(self) -> Float[np.ndarray, "d"]:
-        """Of the rows taken in."""
+        """Mean of the rows."""
         return self._mean
 
     @property
     def covariance(self) -> Float[np.ndarray, "d d"]:
-        """Unbiased; ValueError for fewer than 2 rows."""
+        """Unbiased covariance of the rows; ValueError for fewer than 2."""
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 rows, got {self.count}")
         return self._spread / (self.count - 1)
 
 
-def frechet(one: Moments, other: Moments) -> float:
-    """The Fréchet distance of two Gaussians with these moments, at least 0 (Heusel et al. 2017, equation 6).
-
-    The trace of the root of the product of covariances is the sum of the singular values of the product of
-    their roots, which needs no root of an unsymmetric matrix. With fewer rows than dimensions the figure is biased
-    upwards; KID is not.
-
-    Raises:
-      ValueError: a set has fewer than 2 rows.
-    """
-    gap = one.mean - other.mean
-    roots = [_root(m.covariance) for m in (one, other)]
-    shared = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
-    distance = gap @ gap + np.trace(one.covariance) + np.trace(other.covariance) - 2.0 * shared
-    return max(float(distance), 0.0)
-
-
-def art_fid(lpips: float, distance: float) -> float:
-    """(1 + LPIPS to the sources)(1 + Fréchet distance to the style), at least 1 (Wright and Ommer 2022).
-
-    Args:
-      lpips: mean LPIPS of fakes and their sources.
-      distance: `frechet` of fakes and style pictures.
-    """
-    return (1.0 + lpips) * (1.0 + distance)
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """The symmetric root of a covariance; what rounding has made negative counts as 0."""
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-
-
-class Kid(NamedTuple):
-    """A kernel distance.
-
-    Attributes:
-      value: the squared maximum mean discrepancy, times 1000; unbiased, so it may be below 0 by chance.
-      error: its standard error over the subsets, times 1000; NaN for a single one.
-      subsets: how many were averaged.
-      size: features in each.
-    """
-
-    value: float
-    error: float
-    subsets: int
-    size: int
-
-
+@base.register(
+    name="kid",
+    better="lower",
+    unit="x1000",
+    definition="kernel distance, unbiased, x1000, features of {network}, cubic kernel",
+    reference="style",
+    network="efficientnet_lite0",
+)
 def kid(
-    one: Float[np.ndarray, "n d"],
-    other: Float[np.ndarray, "m d"],
+    output: Float[np.ndarray, "n d"],
+    reference: Float[np.ndarray, "m d"],
     *,
     size: int = 50,
     subsets: int = 100,
     seed: int = 0,
-) -> Kid:
-    """Kernel distance of two sets of features (Binkowski et al. 2018, section 4), with a cubic kernel.
+) -> base.Estimate:
+    """Kernel distance between two sets of features (Binkowski et al. 2018, section 4), with a cubic kernel.
 
-    The name of the feature network belongs beside every figure: figures of two networks do not compare.
+    Always name the feature network beside it: distances on two networks cannot be compared.
 
     Args:
-      one: features, a row each.
-      other: features of the other set.
-      size: rows drawn for a subset; where a set has no more, the whole sets are taken once.
-      subsets: how many are averaged.
-      seed: of the drawing.
+      output: Features, one row a picture.
+      reference: Features of the other set.
+      size: Number of rows drawn for a subset; sets with no more are taken whole, once.
+      subsets: Number of subsets that are averaged.
+      seed: Seed of the draws.
+
+    Returns:
+      The squared maximum mean discrepancy times 1000, with its standard error over the subsets. It is unbiased, so it
+      may fall below 0 by chance.
 
     Raises:
-      ValueError: a set has fewer than 2 rows.
+      ValueError: A set has fewer than 2 rows.
     """
-    if min(len(one), len(other)) < 2:
-        raise ValueError(f"a kernel distance needs at least 2 rows a set, got {len(one)} and {len(other)}")
-    if min(len(one), len(other)) <= size:
-        whole = 1000.0 * _squared_mmd(one.astype(np.float64), other.astype(np.float64))
-        return Kid(whole, math.nan, 1, min(len(one), len(other)))
+    if min(len(output), len(reference)) < 2:
+        raise ValueError(f"a kernel distance needs at least 2 rows a set, got {len(output)} and {len(reference)}")
+    if min(len(output), len(reference)) <= size:
+        whole = 1000.0 * _squared_mmd(output.astype(np.float64), reference.astype(np.float64))
+        return base.Estimate(whole, math.nan, 1, min(len(output), len(reference)))
     draw = np.random.default_rng(seed)
     values = [
-        _squared_mmd(*(rows[draw.choice(len(rows), size, replace=False)].astype(np.float64) for rows in (one, other)))
+        _squared_mmd(*(x[draw.choice(len(x), size, replace=False)].astype(np.float64) for x in (output, reference)))
         for _ in range(subsets)
     ]
-    return Kid(1000.0 * float(np.mean(values)), 1000.0 * float(np.std(values) / math.sqrt(subsets)), subsets, size)
+    error = 1000.0 * float(np.std(values) / math.sqrt(subsets))
+    return base.Estimate(1000.0 * float(np.mean(values)), error, subsets, size)
 
 
-def _squared_mmd(one: np.ndarray, other: np.ndarray) -> float:
-    """The unbiased estimate (Gretton et al. 2012, lemma 6) with the kernel (x.y / d + 1)^3."""
+@base.register(
+    name="frechet",
+    better="lower",
+    range=(0.0, math.inf),
+    definition="Frechet distance of features of {network}",
+    reference="style",
+    network="efficientnet_lite0",
+    moments=True,
+)
+def frechet(output: Moments, reference: Moments) -> float:
+    """Fréchet distance between two Gaussians with these moments (Heusel et al. 2017, equation 6).
+
+    The trace of the root of the product of two covariances is the sum of the singular values of the product of their
+    roots, which needs no root of an unsymmetric matrix. The distance is biased upwards where there are fewer rows than
+    dimensions; KID is not.
+
+    Args:
+      output: Moments of a set of features.
+      reference: Moments of the other set.
+
+    Returns:
+      A distance of at least 0.
+
+    Raises:
+      ValueError: A set has fewer than 2 rows.
+    """
+    gap = output.mean - reference.mean
+    roots = [_root(moments.covariance) for moments in (output, reference)]
+    shared = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
+    distance = gap @ gap + np.trace(output.covariance) + np.trace(reference.covariance) - 2.0 * shared
+    return max(float(distance), 0.0)
+
+
+@base.register(
+    name="art_fid",
+    better="lower",
+    range=(1.0, math.inf),
+    definition="(1 + lpips to the sources)(1 + frechet)",
+    reference="style",
+    combines=("lpips", "frechet"),
+)
+def art_fid(lpips: float, frechet: float) -> float:
+    """ArtFID: (1 + LPIPS to the sources)(1 + Fréchet distance to the style) (Wright and Ommer 2022).
+
+    Args:
+      lpips: Mean LPIPS between fakes and their sources.
+      frechet: Fréchet distance between fakes and style pictures.
+
+    Returns:
+      A value of at least 1.
+    """
+    return (1.0 + lpips) * (1.0 + frechet)
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """Symmetric root of a covariance; eigenvalues that rounding has made negative count as 0."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+
+
+def _squared_mmd(a: np.ndarray, b: np.ndarray) -> float:
+    """Unbiased estimate (Gretton et al. 2012, lemma 6) with the kernel (x.y / d + 1)^3."""
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return (x @ y.T / x.shape[1] + 1.0) ** 3
@@ -170,7 +216,7 @@ def _squared_mmd(one: np.ndarray, other: np.ndarray) -> float:
         k = kernel(x, x)
         return (k.sum() - np.trace(k)) / (len(x) * (len(x) - 1))
 
-    return float(within(one) + within(other) - 2.0 * kernel(one, other).mean())
+    return float(within(a) + within(b) - 2.0 * kernel(a, b).mean())
 
 
 def _quantiles(projections: np.ndarray) -> np.ndarray:
@@ -179,7 +225,7 @@ def _quantiles(projections: np.ndarray) -> np.ndarray:
 
 
 def _sphere(count: int) -> np.ndarray:
-    """Directions of a Fibonacci lattice on the half sphere: f64[count, 3]."""
+    """Directions of a Fibonacci lattice on the half sphere, f64[count, 3]."""
     index = np.arange(count) + 0.5
     height = index / count
     turn = math.pi * (1.0 + math.sqrt(5.0)) * index

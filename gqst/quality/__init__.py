@@ -1,1 +1,1 @@
-"""Quality: measured on pictures and on sets of them."""
+"""Quality of a run: targets, alarms, and the ranking of its rounds. Numbers only."""

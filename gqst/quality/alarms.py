@@ -1,4 +1,4 @@
-"""What has gone wrong with a run, told from what a round measured."""
+"""Alarms: signs in the pictures and metrics of a round that a run has gone wrong."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,9 +15,17 @@ ROLL_BACK: frozenset[Kind] = frozenset({"inversion", "collapse", "dead", "not_fi
 """Alarms after which a run goes back to its last good checkpoint with half the learning rate; others only warn."""
 
 INVERTED = -0.2
+"""Correlation of brightness below which fakes are inverted."""
+
 COLLAPSED = 0.1
+"""Diversity of the fakes, relative to their sources, below which they have collapsed."""
+
 UNCHANGED = 0.01
+"""Mean absolute change of a pixel below which the generator does nothing."""
+
 WON = 0.02
+"""Adversarial loss of a discriminator below which the generator learns nothing from it."""
+
 _THUMBNAIL = 8
 
 
@@ -26,8 +34,8 @@ class Alarm:
     """One alarm.
 
     Attributes:
-      kind: what has gone wrong.
-      message: a sentence with the figure that tells it.
+      kind: Kind of failure.
+      message: Sentence that describes it, with the measured value.
     """
 
     kind: Kind
@@ -37,72 +45,71 @@ class Alarm:
 def of_pictures(
     source: Float[np.ndarray, "n h w 3"], fake: Float[np.ndarray, "n h w 3"], *, settled: bool
 ) -> list[Alarm]:
-    """The alarms that pictures in [0, 1] and their translations give.
+    """Returns the alarms that pictures and their translations raise.
 
     Args:
-      source: held-out pictures.
-      fake: what the generator makes of them.
-      settled: whether the run is far enough to have changed something.
+      source: Held-out pictures in [0, 1].
+      fake: Their translations.
+      settled: Whether the run is far enough along that the generator should change something.
     """
     if not np.isfinite(fake).all():
         return [Alarm("not_finite", "the fakes have values that are not numbers")]
-    made = []
+    raised = []
     correlation = luma_correlation(source, fake)
     if correlation < INVERTED:
-        made.append(Alarm("inversion", f"light and dark have changed places: luma correlates at {correlation:.2f}"))
+        raised.append(Alarm("inversion", f"light and dark have changed places: luma correlates at {correlation:.2f}"))
     spread = diversity(source, fake)
     if spread < COLLAPSED:
-        made.append(Alarm("collapse", f"fakes of different sources look alike: {spread:.2f} of the sources' spread"))
+        raised.append(Alarm("collapse", f"fakes of different sources look alike: {spread:.2f} of the sources' spread"))
     change = float(np.mean(np.abs(fake - source)))
     if settled and change < UNCHANGED:
-        made.append(Alarm("does_nothing", f"fakes differ from their sources by {change:.4f} on average"))
-    return made
+        raised.append(Alarm("does_nothing", f"fakes differ from their sources by {change:.4f} on average"))
+    return raised
 
 
 def of_training(metrics: Mapping[str, float], last: Mapping[str, float]) -> list[Alarm]:
-    """The alarms that training metrics give.
+    """Returns the alarms that training metrics raise.
 
     Args:
-      metrics: their means since the last round.
-      last: those of the last step. Where only biases have a gradient, a layer of ReLUs is off for every pixel of every
-        picture: what lies before it is lost for good.
+      metrics: Means of the training metrics since the last round.
+      last: Training metrics of the last step. Where only biases have a gradient, a layer of ReLUs is off for every
+        pixel of every picture, and everything before it has stopped learning for good.
     """
-    made = []
+    raised = []
     if last.get("without_gradient/generator") == 1.0 and last["gradient_norm/generator"] > 0.0:
-        what = "only biases of the generator get a gradient: a layer of ReLUs is off for every pixel, and stays so"
-        made.append(Alarm("dead", what))
+        message = "only biases of the generator get a gradient: a layer of ReLUs is off for every pixel, and stays so"
+        raised.append(Alarm("dead", message))
     for name, value in metrics.items():
         if name.startswith("loss/adversarial") and name.endswith("_discriminator") and 0.0 <= value < WON:
-            what = f"the generator learns nothing from the game: {name} is {value:.4f}"
-            made.append(Alarm("discriminator_wins", what))
-    return made
+            message = f"the generator learns nothing from the game: {name} is {value:.4f}"
+            raised.append(Alarm("discriminator_wins", message))
+    return raised
 
 
-def luma_correlation(one: Float[np.ndarray, "n h w 3"], other: Float[np.ndarray, "n h w 3"]) -> float:
-    """The mean over pictures of the correlation of their brightness with another's, in [-1, 1].
+def luma_correlation(source: Float[np.ndarray, "n h w 3"], fake: Float[np.ndarray, "n h w 3"]) -> float:
+    """Returns the correlation between the brightness of sources and of fakes, averaged over pictures, in [-1, 1].
 
-    Contrast and structure alone cannot tell an inversion where pictures are mostly flat: there their constants
+    `metrics.contrast_structure` cannot tell an inversion where pictures are mostly flat, because there its constants
     outweigh the sign. A picture without contrast correlates at 0.
     """
-    first, second = (color.luma_of_arrays(x).reshape(len(x), -1) for x in (one, other))
-    first, second = (x - x.mean(1, keepdims=True) for x in (first, second))
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    return float(np.mean(np.sum(first * second, axis=1) / np.maximum(norms, 1e-9)))
+    a, b = (color.luma_of_arrays(x).reshape(len(x), -1) for x in (source, fake))
+    a, b = (x - x.mean(1, keepdims=True) for x in (a, b))
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(np.mean(np.sum(a * b, axis=1) / np.maximum(norms, 1e-9)))
 
 
 def diversity(source: Float[np.ndarray, "n h w 3"], fake: Float[np.ndarray, "n h w 3"]) -> float:
-    """How different the fakes are from each other, over how different their sources are; at least 0.
+    """Returns the spread of the fakes around their mean picture, relative to that of their sources; at least 0.
 
-    Differences are root mean squares around the mean picture, of brightness at 8 x 8. A single picture, or
-    sources that are all alike, give 1.
+    Spreads are root mean squares of brightness at 8 x 8. A single picture, or sources that are all alike, give 1.
     """
-    thumbs = [_thumbnails(x) for x in (source, fake)]
-    of_source, of_fake = (float(np.sqrt(np.mean((x - x.mean(0, keepdims=True)) ** 2))) for x in thumbs)
-    return of_fake / of_source if of_source > 1e-4 else 1.0
+    thumbnails = [_thumbnails(x) for x in (source, fake)]
+    before, after = (float(np.sqrt(np.mean((x - x.mean(0, keepdims=True)) ** 2))) for x in thumbnails)
+    return after / before if before > 1e-4 else 1.0
 
 
 def _thumbnails(pictures: np.ndarray) -> np.ndarray:
-    """Brightness at 8 x 8, by means over blocks; what is left at the edges is cut off."""
+    """Brightness at 8 x 8, by means over blocks; rows and columns that do not fill a block are cut off."""
     luma = color.luma_of_arrays(pictures)
     height, width = (max(side // _THUMBNAIL, 1) for side in luma.shape[1:])
     luma = luma[:, : height * _THUMBNAIL, : width * _THUMBNAIL]

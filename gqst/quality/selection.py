@@ -1,4 +1,4 @@
-"""Which rounds of a run are kept, which is the best, and whether going on is worth it."""
+"""Ranking of the rounds of a run: the best one, the ones worth keeping, and the end of all improvement."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,12 +7,13 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """How one round stands, measured on held-out pictures.
+    """The two measurements on held-out pictures by which rounds are ranked.
 
     Attributes:
-      step: of the round.
-      style_distance: how far the fakes are from the target domain; less is better.
-      shortfall: how far quality stays below the targets and floors of the config, summed; 0 meets them.
+      step: Step of the round.
+      style_distance: Distance of the fakes from the target domain.
+      shortfall: Sum of the amounts, in units of error, by which metrics stay below the targets and floors of the
+        config; 0 where all are met.
     """
 
     step: int
@@ -21,39 +22,38 @@ class Standing:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Sort key, less is better: the targets come first, met or not, then the style distance."""
+        """Sort key, smaller for better rounds: targets are met first, then comes the style distance."""
         return max(self.shortfall, 0.0), self.style_distance
 
     def dominates(self, other: "Standing") -> bool:
-        """Whether this round is no worse in either, and better in one."""
-        mine, its = (self.style_distance, self.shortfall), (other.style_distance, other.shortfall)
-        return mine != its and all(a <= b for a, b in zip(mine, its, strict=True))
+        """Returns whether this round is no worse in either measurement, and better in one."""
+        return self._values != other._values and all(a <= b for a, b in zip(self._values, other._values, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Returns the fields by name, as JSON can hold them."""
         return dataclasses.asdict(self)
+
+    @property
+    def _values(self) -> tuple[float, float]:
+        return self.style_distance, self.shortfall
 
 
 def front(standings: Sequence[Standing]) -> list[Standing]:
-    """The Pareto set: those that no other dominates, the best first; of equal ones the earliest."""
+    """Returns the Pareto set, the best first: rounds that no other dominates; of equal ones only the earliest."""
     kept: list[Standing] = []
-    for one in sorted(standings, key=lambda s: s.step):
-        if any(other.dominates(one) or _equal(other, one) for other in kept):
+    for standing in sorted(standings, key=lambda s: s.step):
+        if any(earlier.dominates(standing) or earlier._values == standing._values for earlier in kept):
             continue
-        kept = [other for other in kept if not one.dominates(other)] + [one]
+        kept = [earlier for earlier in kept if not standing.dominates(earlier)] + [standing]
     return sorted(kept, key=lambda s: s.rank)
 
 
 def stalled(standings: Sequence[Standing], rounds: int) -> bool:
-    """Whether the last `rounds` rounds brought neither a smaller style distance nor a smaller shortfall."""
+    """Returns whether neither style distance nor shortfall has reached a new minimum in the last `rounds` rounds."""
     if len(standings) <= rounds:
         return False
-    before, last = standings[:-rounds], standings[-rounds:]
+    earlier, last = standings[:-rounds], standings[-rounds:]
     return all(
-        min(getattr(s, of) for s in last) >= min(getattr(s, of) for s in before)
-        for of in ("style_distance", "shortfall")
+        min(getattr(s, field) for s in last) >= min(getattr(s, field) for s in earlier)
+        for field in ("style_distance", "shortfall")
     )
-
-
-def _equal(one: Standing, other: Standing) -> bool:
-    return (one.style_distance, one.shortfall) == (other.style_distance, other.shortfall)

@@ -1,7 +1,8 @@
-"""Targets to weights: what a round measured decides how much a quality loss counts until the next.
+"""Targets: from what the config asks for to the weights of quality losses.
 
-The method of multipliers, in log space: the weight of a loss grows while its metric is below the target and shrinks
-while it is above (GECO, Rezende and Viola 2018, algorithm 1). Everything here is a pure function of numbers.
+`aim` reads targets off the config. After every round `decide` moves weights by the method of multipliers, in log space:
+the weight of a loss grows while its metric is below the target and shrinks while it is above (GECO, Rezende and Viola
+2018, algorithm 1). Everything here is a pure function of numbers.
 """
 
 import dataclasses
@@ -9,39 +10,52 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gqst import config, types
+from gqst import config, metrics, registry, types
 
-UNITS = {"psnr": 30.0}
-"""What counts as one unit of a metric's error; 1 where it is not here."""
+TOLERANCE = 0.01
+"""Shortfall, in units of the metric's error, within which a target counts as met."""
+
+_WEIGHT = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A held-out metric, the value that the user asked for, and the losses whose weight brings it there.
+    """Value that a held-out metric should reach.
 
     Attributes:
-      metric: its name without `eval/`.
-      value: to be met.
-      labels: of the losses, in `Config.losses`.
+      metric: Name of the metric.
+      value: Value to reach.
+      labels: Labels in `Config.losses` of the losses whose weights are steered towards it; none where rounds are only
+        judged by it.
     """
 
     metric: str
     value: float
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+
+    def error(self, measured: float) -> float:
+        """Returns how far a measurement lies below the value, in the units of the metric's `Aim`; negative above it."""
+        aim = metrics.METRICS[self.metric].aim
+        return (self.value - measured) / (1.0 if aim is None else aim.unit)
+
+    def shortfall(self, measured: float) -> float:
+        """Returns the error of a measurement, or 0 if it is within the tolerance."""
+        error = self.error(measured)
+        return error if error > TOLERANCE else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """One line of the trail.
+    """One line of `decisions.jsonl`: why a weight was moved, or left.
 
     Attributes:
-      metric: that was measured.
-      measured: by this round.
-      smoothed: with the rounds before.
-      target: its value.
-      label: of the loss.
-      old: its multiplier before.
-      new: and after.
+      metric: Name of the metric.
+      measured: Value in this round.
+      smoothed: Value smoothed over the rounds so far.
+      target: Value to reach.
+      label: Label of the loss.
+      old: Multiplier before.
+      new: Multiplier after.
       reason: `below`, `above`, `in the dead band`, `at the bound` or `not a number`.
     """
 
@@ -55,51 +69,82 @@ class Decision:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Returns the fields by name, as JSON can hold them."""
         return dataclasses.asdict(self)
 
 
-_HELD_OUT: dict[str, tuple[str, str]] = {
-    "contrast_structure": ("contrast_structure", "fake_source"),
-    "ssim": ("ssim", "fake_target"),
-    "psnr": ("psnr", "fake_target"),
-    "ssim_cycled": ("ssim", "cycled_source"),
-}
-"""What is optimised for a metric of a round, by its name there."""
-
-_WEIGHT = 5.0
-
-
 def aim(
-    losses: Mapping[str, config.Loss], targets: Mapping[str, float]
+    losses: Mapping[str, config.Loss], wanted: Mapping[str, float]
 ) -> tuple[dict[str, config.Loss], tuple[Target, ...]]:
-    """The losses with which targets can be met, and the targets with the labels of these.
+    """Returns the losses by which targets can be reached, and the targets.
+
+    A quality loss of a target's metric takes the target as its floor; where there is none, one is added. Then come the
+    floors of quality losses that no target steers: rounds are judged by them too.
+
+    Args:
+      losses: `Config.losses`.
+      wanted: `Config.targets`.
 
     Raises:
-      InputError: a target on what no round measures, or a value that cannot be reached.
+      InputError: A metric cannot be aimed at, or a value cannot be reached.
     """
-    made, aims = dict(losses), []
-    for name, value in targets.items():
-        if name not in _HELD_OUT:
-            raise types.InputError(f"targets: there is no metric {name!r} to aim at; there are: {', '.join(_HELD_OUT)}")
-        metric, pair = _HELD_OUT[name]
-        if not 0.0 < value < (100.0 if metric == "psnr" else 1.0):
-            raise types.InputError(f"targets: {name}={value} cannot be met: it lies between 0 and 1, psnr below 100 dB")
-        labels = [label for label, entry in made.items() if _is_of(label, entry, metric, pair)]
+    steerable, targets = dict(losses), list[Target]()
+    for name, value in wanted.items():
+        metric, how = _aimed(name)
+        low, high = how.limits
+        if not low < value < high:
+            unit = f" {metric.unit}" if metric.unit else ""
+            raise types.InputError(
+                f"targets: {name}={value} cannot be met: it has to lie between {low:g} and {high:g}{unit}"
+            )
+        options = {"metric": how.metric or name, "pair": metric.pair}
+        labels = [label for label, loss in steerable.items() if _has(label, loss, options)]
         if not labels:
             labels = [f"target_{name}"]
-            made[labels[0]] = config.loss(_WEIGHT, term="quality", metric=metric, pair=pair)
-        if metric != "psnr":
+            steerable[labels[0]] = config.loss(_WEIGHT, term="quality", **options)
+        if how.loss is None:
             for label in labels:
-                options = {**made[label].options, "floor": value}
-                made[label] = dataclasses.replace(made[label], options=options)
-        aims.append(Target(name, value, tuple(labels)))
-    return made, tuple(aims)
+                loss = steerable[label]
+                steerable[label] = dataclasses.replace(loss, options={**loss.options, "floor": value})
+        targets.append(Target(name, value, tuple(labels)))
+    return steerable, (*targets, *_floors(steerable, targets))
 
 
-def _is_of(label: str, entry: config.Loss, metric: str, pair: str) -> bool:
-    asked = entry.options.get("metric"), entry.options.get("pair")
-    return entry.on and (entry.term or label) == "quality" and asked == (metric, pair)
+def _aimed(name: str) -> tuple[metrics.Metric, metrics.Aim]:
+    """The metric and its aim; InputError if it has none."""
+    names = [metric.name for metric in metrics.METRICS.values() if metric.aim is not None]
+    if name not in names:
+        raise types.InputError(
+            f"targets: there is no metric {name!r} to aim at{registry.hint(name, names)}; there are: {', '.join(names)}"
+        )
+    metric = metrics.METRICS[name]
+    assert metric.aim is not None
+    return metric, metric.aim
+
+
+def _has(label: str, loss: config.Loss, options: Mapping[str, Any]) -> bool:
+    """Whether a loss is a quality loss with a weight and these options."""
+    given = {key: loss.options.get(key) for key in options}
+    return loss.on and (loss.term or label) == "quality" and given == options
+
+
+def _floors(losses: Mapping[str, config.Loss], targets: Sequence[Target]) -> list[Target]:
+    """Targets of the quality losses with a floor that no target steers.
+
+    Only those of fakes and their sources: quality towards truths and of cycles is not judged unless it is aimed at.
+    """
+    steered = {label for target in targets for label in target.labels}
+    floors = []
+    for label, loss in losses.items():
+        floor = loss.options.get("floor")
+        if label in steered or not isinstance(floor, int | float):
+            continue
+        for metric in metrics.METRICS.values():
+            if metric.aim is None or metric.pair != "fake_source":
+                continue
+            if _has(label, loss, {"metric": metric.aim.metric or metric.name, "pair": metric.pair}):
+                floors.append(Target(metric.name, float(floor)))
+    return floors
 
 
 def decide(
@@ -109,42 +154,44 @@ def decide(
     smoothed: Mapping[str, float],
     settings: config.Control,
 ) -> tuple[dict[str, float], dict[str, float], list[Decision]]:
-    """The multipliers and smoothed measurements after a round, and why.
+    """Returns the multipliers and the smoothed measurements after a round, and the reasons.
 
     Args:
-      targets: to be met.
-      measured: by the round, by metric.
-      multipliers: by the label of a loss.
-      smoothed: measurements by metric, as this function returned them; empty at first.
-      settings: how to react.
+      targets: Targets; those without labels move nothing.
+      measured: Values of the round by metric.
+      multipliers: Multipliers by label of a loss.
+      smoothed: Smoothed measurements by metric, as this function returned them; empty at first.
+      settings: Gain, smoothing and limits of the controller.
 
     Raises:
-      KeyError: a target's metric was not measured.
+      KeyError: The metric of a target was not measured.
     """
-    new, memory, trail = dict(multipliers), dict(smoothed), list[Decision]()
+    new, levels, trail = dict(multipliers), dict(smoothed), list[Decision]()
     for target in targets:
+        if not target.labels:
+            continue
         value = float(measured[target.metric])
         if math.isfinite(value):
-            before = memory.get(target.metric, value)
-            memory[target.metric] = settings.smoothing * before + (1.0 - settings.smoothing) * value
-        level = memory.get(target.metric, math.nan)
-        error = (target.value - level) / UNITS.get(target.metric, 1.0)
+            before = levels.get(target.metric, value)
+            levels[target.metric] = settings.smoothing * before + (1.0 - settings.smoothing) * value
+        level = levels.get(target.metric, math.nan)
+        error = target.error(level) if math.isfinite(value) else math.nan
         for label in target.labels:
             old = float(multipliers[label])
-            new[label], reason = _moved(old, error if math.isfinite(value) else math.nan, settings)
+            new[label], reason = _moved(old, error, settings)
             trail.append(Decision(target.metric, value, level, target.value, label, old, new[label], reason))
-    return new, memory, trail
+    return new, levels, trail
 
 
 def _moved(multiplier: float, error: float, settings: config.Control) -> tuple[float, str]:
-    """A multiplier after an error of the metric, positive below the target; and why."""
+    """The multiplier after an error of the metric, which is positive below the target, and the reason."""
     if math.isnan(error):
         return multiplier, "not a number"
     if abs(error) <= settings.dead_band:
         return multiplier, "in the dead band"
-    # The error counts from the edge of the dead band, so that there is no jump there.
+    # Errors count from the edge of the dead band, so that the multiplier does not jump there.
     beyond = error - math.copysign(settings.dead_band, error)
     limit = math.log(settings.limit)
     moved = multiplier * math.exp(min(max(settings.gain * beyond, -limit), limit))
-    held = min(max(moved, settings.bounds[0]), settings.bounds[1])
-    return held, "at the bound" if held != moved else "below" if error > 0 else "above"
+    clipped = min(max(moved, settings.bounds[0]), settings.bounds[1])
+    return clipped, "at the bound" if clipped != moved else "below" if error > 0 else "above"

@@ -9,7 +9,7 @@ import tqdm.auto as tqdm
 
 _LINE_SECONDS = 5.0
 # How long a round took, and what follows from its other figures.
-_NOT_SHOWN = ("eval/seconds", "eval/share", "eval/style_distance", "eval/shortfall")
+_NOT_SHOWN = ("seconds", "share", "style_distance", "shortfall")
 
 
 class Progress:
@@ -65,11 +65,11 @@ class Progress:
     def round(self, step: int, metrics: Mapping[str, Any], best: bool) -> None:
         """Shows the held-out metrics of a round."""
         shown = ", ".join(
-            f"{name.removeprefix('eval/')} {value:.3f}"
+            f"{name} {value:.3f}"
             for name, value in metrics.items()
             if isinstance(value, float) and name not in _NOT_SHOWN
         )
-        count = metrics["eval/pictures"]
+        count = metrics["pictures"]
         self.say(f"round at step {step}, {count} held-out: {shown}" + (" (best)" if best else ""))
 
     def say(self, text: str) -> None:

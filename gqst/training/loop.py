@@ -13,8 +13,9 @@ import numpy as np
 from gqst import config, types
 from gqst.quality import alarms, selection
 from gqst.runtime import processes, progress
-from gqst.training import parallel, round, setup
+from gqst.training import parallel, setup
 from gqst.training.log import Mean
+from gqst.training.round import RoundResult
 
 MAX_ROUND_SHARE = 0.05
 """Share of the time that rounds may take before the run says what would lower it."""
@@ -205,34 +206,35 @@ class _Rounds:
         started = time.monotonic()
         # 1. Measure; the figures of one process count, so that all decide alike.
         single = run.parallel.single(run.state)
-        outcome = run.round(single.ema, run.step)
-        measured, standing, raised = _agreed(outcome)
-        metrics = {f"eval/{name}": value for name, value in measured.items()}
+        result = run.round(single.ema, run.step)
+        metrics, standing, raised = _agreed(result)
         metrics |= self._times(started, run.progress)
         # 2. Alarms, said loudly. Before the first step there is nothing to say yet.
-        samples = run.log.samples(run.step, outcome.columns)
+        samples = run.log.samples(run.step, result.columns)
         raised += alarms.of_training(training.since_round.take(), training.last)
         for alarm in raised if run.step else ():
             run.progress.say(f"ALARM at step {run.step}: {alarm.kind}: {alarm.message}")
             run.log.decision(run.step, {"alarm": alarm.kind, "message": alarm.message})
         # 3. Judge: good or grave, best or not. A start from the pictures themselves counts as good.
-        sound = bool(run.step) or measured["contrast_structure"] > SOUND_START
+        sound = bool(run.step) or metrics["contrast_structure"] > SOUND_START
         grave = run.memory.judge(raised, run.step) if sound else None
         best = bool(run.step) and grave is None and run.memory.rank(standing)
         run.checkpoints.keep(run.memory.kept)
         # 4. Show.
-        metrics |= {"eval/style_distance": standing.style_distance, "eval/shortfall": standing.shortfall}
-        run.log.scalars(run.step, {**metrics, "eval/best": best})
+        metrics |= {"style_distance": standing.style_distance, "shortfall": standing.shortfall}
+        # Logs and callbacks tell held-out metrics from training metrics by this prefix.
+        held_out = {f"eval/{name}": value for name, value in metrics.items()}
+        run.log.scalars(run.step, {**held_out, "eval/best": best})
         run.progress.round(run.step, metrics, best)
         if run.on_round is not None and processes.first():
-            run.on_round(run.step, metrics, samples)
+            run.on_round(run.step, held_out, samples)
         if grave is not None:
             raise SetbackError(grave, run.step)
         if not run.step:
             return False
         # 5. Steer: the multipliers of quality losses follow their targets.
         old = {label: float(value) for label, value in jax.device_get(single.multipliers).items()}
-        new, decisions = run.memory.weigh(measured, old)
+        new, decisions = run.memory.weigh(metrics, old)
         for decision in decisions:
             run.log.decision(run.step, decision.to_dict())
         if new != old:
@@ -244,10 +246,10 @@ class _Rounds:
         """Seconds of a round, and their share of the time since the one before; the first one compiles."""
         ended, before = time.monotonic(), self._ended
         self._ended = ended
-        times = {"eval/seconds": float(f"{ended - started:.3f}")}
+        times = {"seconds": float(f"{ended - started:.3f}")}
         if before is None:
             return times
-        times["eval/share"] = share = float(f"{(ended - started) / (ended - before):.4f}")
+        times["share"] = share = float(f"{(ended - started) / (ended - before):.4f}")
         if share > MAX_ROUND_SHARE and not self._warned:
             self._warned = True
             bar.say(
@@ -266,9 +268,9 @@ def _ending(run: setup.Run) -> Ending | None:
     return Ending.STALLED if run.memory.stalled else None
 
 
-def _agreed(outcome: round.Outcome) -> tuple[dict[str, Any], selection.Standing, list[alarms.Alarm]]:
+def _agreed(result: RoundResult) -> tuple[dict[str, Any], selection.Standing, list[alarms.Alarm]]:
     """The figures of a round as process 0 has them."""
-    own = [outcome.metrics, dataclasses.astuple(outcome.standing), [dataclasses.astuple(a) for a in outcome.alarms]]
+    own = [result.metrics, dataclasses.astuple(result.standing), [dataclasses.astuple(a) for a in result.alarms]]
     metrics, standing, raised = processes.told(own)
     return metrics, selection.Standing(*standing), [alarms.Alarm(*alarm) for alarm in raised]
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from gqst import types
+from gqst import metrics, types
 from gqst.config import Config, Loss
 from gqst.losses import base as losses
 from gqst.models import base as models
@@ -46,6 +46,13 @@ class Recipe:
             raise types.InputError("conditional=True needs paired data: D(x, y) has no meaning without pairs")
         if cfg.conditional and cfg.pool_size:
             raise types.InputError(f"pool_size={cfg.pool_size} does not go with conditional=True: set it to 0")
+        metrics.of_round(
+            cfg.metrics,
+            [target.metric for target in self.targets],
+            side=cfg.image_size,
+            paired=self.paired,
+            cycled=self.cycled,
+        )
         for name, layers in self._layers_by_network.items():
             features.check(name, sorted(layers), self.frozen[name])
         _ = self.gen_tx, self.disc_tx, self.heads

@@ -11,12 +11,12 @@ import numpy as np
 
 from gqst import config, overrides, types
 from gqst.data import pipeline, sources
-from gqst.evaluation import networks
 from gqst.pictures import files
 from gqst.quality import memory
 from gqst.runtime import processes, profiler, progress, signals
-from gqst.training import checkpoint, log, parallel, round, summary
+from gqst.training import checkpoint, log, parallel, summary
 from gqst.training.recipe import Recipe
+from gqst.training.round import FEWEST, Round
 from gqst.training.state import TrainState
 
 OnRound = Callable[[int, Mapping[str, Any], pathlib.Path], None]
@@ -50,7 +50,7 @@ class Run:
     recipe: Recipe
     parallel: parallel.Parallel
     batches: pipeline.BatchIterator
-    round: round.Round
+    round: Round
     memory: memory.Steering
     checkpoints: checkpoint.Checkpoints
     log: log.Log
@@ -121,7 +121,7 @@ def opened(
             checkpoints.keep(rounds.kept)
         step = int(spread.single(state).step)
         # 4. The rounds, whose held-out pictures are read now.
-        measure = round.Round(
+        measure = Round(
             recipe,
             held_out(dataset, cfg),
             paired=dataset.paired,
@@ -129,7 +129,7 @@ def opened(
             samples=cfg.samples,
             where=spread.mesh,
             settled_at=max(cfg.steps // 4, 1),
-            frozen=networks.load(cfg.metrics),
+            named=cfg.metrics,
         )
         # 5. What people see, on the first process alone.
         first = processes.first()
@@ -171,7 +171,7 @@ def held_out(dataset: sources.Dataset, cfg: config.Config) -> dict[str, np.ndarr
     split = dataset.validation or dataset.train
     count = max(cfg.samples, cfg.round_pictures)
     pictures, _ = pipeline.held_out(split, cfg, count)
-    if not dataset.paired and split is not dataset.train and len(pictures["target"]) < round.FEWEST:
+    if not dataset.paired and split is not dataset.train and len(pictures["target"]) < FEWEST:
         training, _ = pipeline.held_out(dataset.train, cfg, count)
         pictures["target"] = np.concatenate([pictures["target"], training["target"]])
     return pictures

@@ -23,6 +23,12 @@ def _standing(style_distance: float, shortfall: float) -> selection.Standing:
 )
 def test_ranking(better, worse):
     assert better.rank < worse.rank
+    assert selection.front([worse, better])[0] == better
+
+
+def test_equal_rounds_do_not_replace_the_first():
+    first, second = selection.Standing(1, 0.1, 0.0), selection.Standing(2, 0.1, 0.0)
+    assert selection.front([first]) == selection.front([first, second]) == [first]
 
 
 def test_as_json():

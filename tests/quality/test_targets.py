@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gqst import config
+from gqst import config, types
 from gqst.quality import targets
 
 TARGET = targets.Target("contrast_structure", 0.6, ("structure",))
@@ -84,3 +84,93 @@ def test_it_brings_a_slow_plant_to_the_target(target):
         weights, memory, _ = targets.decide([aim], {"ssim": level + 0.01 * (-1) ** n}, weights, memory, settings)
         values.append(level)
     assert max(abs(v - target) for v in values[-10:]) < 0.02
+
+
+def test_a_target_without_a_loss_judges_and_moves_nothing():
+    floor = targets.Target("contrast_structure", 0.65)
+    new, memory, trail = targets.decide([floor], {}, {"structure": 1.0}, {}, PLAIN)
+    assert (new, memory, trail) == ({"structure": 1.0}, {}, [])
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "measured", "shortfall"),
+    [
+        ("contrast_structure", 0.6, 0.5, 0.1),
+        ("contrast_structure", 0.6, 0.595, 0.0),  # within the tolerance of 0.01
+        ("contrast_structure", 0.6, 0.9, 0.0),
+        ("psnr", 30.0, 24.0, 0.2),  # in units of 30 dB
+        ("psnr", 30.0, 29.8, 0.0),
+    ],
+)
+def test_shortfall(metric, value, measured, shortfall):
+    assert targets.Target(metric, value).shortfall(measured) == pytest.approx(shortfall)
+
+
+def _quality(**options):
+    return config.loss(3.0, term="quality", **options)
+
+
+STRUCTURE = {"metric": "contrast_structure", "pair": "fake_source"}
+
+
+def test_a_target_steers_the_losses_of_its_metric_and_becomes_their_floor():
+    losses = {
+        "cycle": config.loss(10.0),
+        "structure": _quality(**STRUCTURE, floor=0.4),
+        "also": _quality(**STRUCTURE),
+        "identity": _quality(metric="contrast_structure", pair="identity_target"),
+        "off": config.loss(0.0, term="quality", **STRUCTURE),
+    }
+    steered, aims = targets.aim(losses, {"contrast_structure": 0.6})
+    assert aims == (targets.Target("contrast_structure", 0.6, ("structure", "also")),)
+    assert [steered[label].options.get("floor") for label in losses] == [None, 0.6, 0.6, None, None]
+    assert losses["structure"].options["floor"] == 0.4  # what was given stays as it is
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "options"),
+    [
+        ("contrast_structure", 0.6, {**STRUCTURE, "floor": 0.6}),
+        ("ssim", 0.5, {"metric": "ssim", "pair": "fake_target", "floor": 0.5}),
+        ("psnr", 25.0, {"metric": "psnr", "pair": "fake_target"}),  # a log-MSE has no floor
+        ("ssim_cycled", 0.7, {"metric": "ssim", "pair": "cycled_source", "floor": 0.7}),
+    ],
+)
+def test_a_loss_is_added_where_there_is_none(name, value, options):
+    steered, aims = targets.aim({"cycle": config.loss(10.0)}, {name: value})
+    assert steered[f"target_{name}"] == config.loss(5.0, term="quality", **options)
+    assert aims == (targets.Target(name, value, (f"target_{name}",)),)
+
+
+def test_floors_towards_the_sources_are_judged():
+    losses = {
+        "structure": _quality(**STRUCTURE, floor=0.65),
+        "truth": _quality(metric="ssim", pair="fake_target", floor=0.9),
+        "identity": _quality(metric="contrast_structure", pair="identity_target", floor=0.9),
+        "off": config.loss(0.0, term="quality", **STRUCTURE, floor=0.9),
+        "quality": config.loss(1.0, **STRUCTURE, floor=0.3),  # the label names the term
+    }
+    same, aims = targets.aim(losses, {})
+    assert same == losses
+    assert aims == (targets.Target("contrast_structure", 0.65), targets.Target("contrast_structure", 0.3))
+    _, aims = targets.aim(losses, {"ssim": 0.5})
+    assert [(target.metric, target.value, bool(target.labels)) for target in aims] == [
+        ("ssim", 0.5, True),
+        ("contrast_structure", 0.65, False),
+        ("contrast_structure", 0.3, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"lpips": 0.1}, ["no metric 'lpips' to aim at", "ssim, psnr, contrast_structure, ssim_cycled"]),
+        ({"contrast_strucure": 0.6}, ["did you mean 'contrast_structure'?"]),
+        ({"ssim": 1.0}, ["ssim=1.0 cannot be met", "between 0 and 1"]),
+        ({"psnr": 100.0}, ["psnr=100.0 cannot be met", "between 0 and 100 dB"]),
+    ],
+)
+def test_targets_that_cannot_be_reached(wanted, words):
+    with pytest.raises(types.InputError) as caught:
+        targets.aim({}, wanted)
+    assert all(word in str(caught.value) for word in words), caught.value

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import skimage.metrics
 
-from gqst.evaluation import networks
 from gqst.metrics import sets
 from gqst.models.features import base as features
 from gqst.models.features import efficientnet_lite
 from gqst.runtime import devices
-from gqst.training import round, state
+from gqst.training import state
 from gqst.training.recipe import Recipe
+from gqst.training.round import Round
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
@@ -29,9 +29,7 @@ def held_out():
 def _make(held_out, name, *changes, paired=False):
     recipe = Recipe(conftest.small(name, *TINY.get(name, ()), *changes), paired=paired)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
-    made = round.Round(
-        recipe, held_out, paired=paired, batch_size=2, samples=3, where=devices.Placement(jax.devices()[:1])
-    )
+    made = Round(recipe, held_out, paired=paired, batch_size=2, samples=3, where=devices.Placement(jax.devices()[:1]))
     apply = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)
     return made, ema, lambda direction, x: np.asarray(apply(ema[direction], x))
 
@@ -113,9 +111,9 @@ def test_what_frozen_networks_see(held_out):
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
     rng = np.random.default_rng(0)
     many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}
-    frozen = networks.load(("kid", "lpips", "content_retention"))
-    made = round.Round(
-        recipe, many, paired=False, batch_size=2, samples=3, where=devices.Placement(jax.devices()[:1]), frozen=frozen
+    named = ("kid", "lpips", "content_retention")
+    made = Round(
+        recipe, many, paired=False, batch_size=2, samples=3, where=devices.Placement(jax.devices()[:1]), named=named
     )
     metrics, standing, _, _ = made(ema, 1)
     # The generator starts at the source: nothing is changed but the darkest and brightest pixels.
@@ -126,13 +124,13 @@ def test_what_frozen_networks_see(held_out):
     expected = sets.kid(*(np.asarray(embed(params, x)) for x in (near, many["target"])))
     assert metrics["kid"] == pytest.approx(expected.value, rel=0.01)
     assert standing.style_distance == metrics["kid"]
-    few, standing, _, _ = round.Round(
+    few, standing, _, _ = Round(
         recipe,
         held_out,
         paired=False,
         batch_size=2,
         samples=3,
         where=devices.Placement(jax.devices()[:1]),
-        frozen=frozen,
+        named=named,
     )(ema, 1)
     assert "kid" not in few and standing.style_distance == few["palette_distance"]
