@@ -178,10 +178,11 @@ class Config:
       keep_colors: Whether style is a matter of brightness alone: training sees pictures without colour, and stylised
         pictures keep the colours of their sources.
       losses: Terms of the objective by label.
-      targets: Held-out quality to reach, as in {"contrast_structure": 0.6}: after every round the weight of the quality
-        loss of that metric is moved so that the next round comes nearer. Any metric with an aim may be named, among them
-        contrast_structure (fakes and their sources), ssim and psnr (fakes and targets, paired data) and ssim_cycled
-        (sources and cycles). Where no quality loss has that metric, one is added with weight 5; its floor is the target.
+      targets: Held-out quality to reach, as in {"contrast_structure": 0.6}: after every round the weight of the
+        quality loss of that metric is moved so that the next round comes nearer. Any metric with an aim may be named,
+        among them contrast_structure (fakes and their sources), ssim and psnr (fakes and targets, paired data) and
+        ssim_cycled (sources and cycles). Where no quality loss has that metric, one is added with weight 5; its floor
+        is the target.
       control: Settings of the controller that adapts weights to `targets`.
       stop_after: Number of rounds in which neither the style distance nor the shortfall of quality has fallen after
         which the run ends early; None never ends it early.

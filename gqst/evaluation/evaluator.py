@@ -42,12 +42,12 @@ class Evaluator:
         """
         self._metrics = [metric for metric in metrics.METRICS.values() if metric.output == "fake"]
         of_pictures = [metric for metric in self._metrics if not metric.of_sets]
-        self._devices = devices.Placement()
-        self._batch_size = self._devices.rows(comparisons.BATCH)
-        self._params = self._devices.copy(networks.load(of_pictures))
+        self._mesh = devices.Placement()
+        self._batch_size = self._mesh.rows(comparisons.BATCH)
+        self._params = self._mesh.copy(networks.load(of_pictures))
         self._embed = networks.Embedder(features_base.load(network, weights), network)
         self._measure = jax.jit(
-            networks.measure, static_argnums=0, compiler_options=devices.compile_options(1, self._devices.devices)
+            networks.measure, static_argnums=0, compiler_options=devices.compile_options(1, self._mesh.devices)
         )
         self._styles: dict[comparisons.Pictures, FeatureSet] = {}
 
@@ -115,7 +115,7 @@ class Evaluator:
         with_sources = tuple(m for m in wanted if m.reference == "source" and m not in with_truths)
         for kind, chosen, references in (("truth", with_truths, truths), ("source", with_sources, sources)):
             if references and chosen:
-                pair = self._devices.share((outputs, np.stack(references)))
+                pair = self._mesh.share((outputs, np.stack(references)))
                 columns = jax.device_get(self._measure(chosen, self._params, *pair))
                 values |= {name: column[: len(batch)] for name, column in columns.items()}
                 against |= dict.fromkeys(columns, _AGAINST[kind])

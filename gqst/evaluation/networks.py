@@ -61,21 +61,21 @@ def measure(
 class Embedder:
     """Pooled features, on one network, of any number of pictures of one size."""
 
-    def __init__(self, params: Any, network: str = "efficientnet_lite0", *, where: devices.Placement | None = None):
+    def __init__(self, params: Any, network: str = "efficientnet_lite0", *, mesh: devices.Placement | None = None):
         """Compiles nothing yet.
 
         Args:
           params: Parameters of the network.
           network: Name of the network, in `EMBEDDERS`.
-          where: Devices that share the pictures; all of this process by default.
+          mesh: Devices that share the pictures; all of this process by default.
         """
-        self._devices = where or devices.Placement()
-        self._batch_size = self._devices.rows(EMBEDDED_BATCH)
-        self._params = self._devices.copy(params)
+        self._mesh = mesh or devices.Placement()
+        self._batch_size = self._mesh.rows(EMBEDDED_BATCH)
+        self._params = self._mesh.copy(params)
         self._embed = jax.jit(
             EMBEDDERS[network],
-            out_shardings=self._devices.everywhere,
-            compiler_options=devices.compile_options(1, self._devices.devices),
+            out_shardings=self._mesh.everywhere,
+            compiler_options=devices.compile_options(1, self._mesh.devices),
         )
 
     def __call__(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
@@ -84,5 +84,5 @@ class Embedder:
         for first in range(0, len(pictures), self._batch_size):
             # Wrapping around fills the last batch, so that only one shape is compiled.
             rows = np.arange(first, first + self._batch_size) % len(pictures)
-            features.append(np.asarray(self._embed(self._params, self._devices.share(pictures[rows]))))
+            features.append(np.asarray(self._embed(self._params, self._mesh.share(pictures[rows]))))
         return np.concatenate(features)[: len(pictures)]

@@ -50,7 +50,7 @@ class Round:
         paired: bool,
         batch_size: int,
         samples: int,
-        where: devices.Placement,
+        mesh: devices.Placement,
         settled_at: int = 0,
         named: Sequence[str] = (),
     ):
@@ -62,7 +62,7 @@ class Round:
           paired: Whether target i is the truth of source i.
           batch_size: Number of pictures in one call.
           samples: Number of pictures in the sample grid.
-          where: Devices that share the pictures.
+          mesh: Devices that share the pictures.
           settled_at: Step from which a generator that does nothing raises an alarm.
           named: Metrics to measure beside those that are measured always: `Config.metrics`.
 
@@ -72,8 +72,8 @@ class Round:
         self._recipe = recipe
         self._held_out = held_out
         self._paired = paired
-        self._devices = where
-        self._batch_size = where.rows(min(batch_size, len(held_out["source"])))
+        self._mesh = mesh
+        self._batch_size = mesh.rows(min(batch_size, len(held_out["source"])))
         self._samples = samples
         self._settled_at = settled_at
         wanted = metrics.of_round(
@@ -88,22 +88,22 @@ class Round:
         self._combined = [metric for metric in wanted if metric.combines]
         if min(map(len, held_out.values())) < FEWEST:
             self._of_sets = [metric for metric in self._of_sets if metric.network is None]
-        self._params = where.copy(networks.load(self._of_pictures))
+        self._params = mesh.copy(networks.load(self._of_pictures))
         self._embedders = {
-            name: networks.Embedder(params, name, where=where) for name, params in networks.load(self._of_sets).items()
+            name: networks.Embedder(params, name, mesh=mesh) for name, params in networks.load(self._of_sets).items()
         }
         # Features of the style by network: computed in the first round, because they stay the same.
         self._style: dict[str, np.ndarray] = {}
         self.traces = 0
         self._translate = jax.jit(
             self._one_batch,
-            out_shardings=where.everywhere,
-            compiler_options=devices.compile_options(1, where.devices),
+            out_shardings=mesh.everywhere,
+            compiler_options=devices.compile_options(1, mesh.devices),
         )
 
     def __call__(self, ema: Any, step: int) -> RoundResult:
         """Measures the running average of the generator's variables at a step."""
-        pictures, columns = self._all_batches(self._devices.copy(ema))
+        pictures, columns = self._all_batches(self._mesh.copy(ema))
         values: dict[str, Any] = {name: float(np.mean(column)) for name, column in columns.items()}
         source, style, fake = self._held_out["source"], self._held_out["target"], pictures["fake"]
         if self._recipe.config.keep_colors:
@@ -156,7 +156,7 @@ class Round:
             batch = {"source": self._held_out["source"][rows]}
             if self._paired:
                 batch["target"] = self._held_out["target"][rows]
-            parts.append(jax.device_get(self._translate(ema, self._params, self._devices.share(batch))))
+            parts.append(jax.device_get(self._translate(ema, self._params, self._mesh.share(batch))))
         pictures, values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
         return pictures, values
 

@@ -127,7 +127,7 @@ def opened(
             paired=dataset.paired,
             batch_size=cfg.batch_size,
             samples=cfg.samples,
-            where=spread.mesh,
+            mesh=spread.mesh,
             settled_at=max(cfg.steps // 4, 1),
             named=cfg.metrics,
         )

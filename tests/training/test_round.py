@@ -26,10 +26,18 @@ def held_out():
     return {key: rng.random((5, 32, 32, 3), np.float32) for key in ("source", "target")}
 
 
-def _make(held_out, name, *changes, paired=False):
+def _make(held_out, name, *changes, paired=False, named=()):
     recipe = Recipe(conftest.small(name, *TINY.get(name, ()), *changes), paired=paired)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
-    made = Round(recipe, held_out, paired=paired, batch_size=2, samples=3, where=devices.Placement(jax.devices()[:1]))
+    made = Round(
+        recipe,
+        held_out,
+        paired=paired,
+        batch_size=2,
+        samples=3,
+        mesh=devices.Placement(jax.devices()[:1]),
+        named=named,
+    )
     apply = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)
     return made, ema, lambda direction, x: np.asarray(apply(ema[direction], x))
 
@@ -68,7 +76,7 @@ def test_both_directions(held_out):
 
 
 def test_pairs(held_out):
-    made, ema, translate = _make(held_out, "pix2pix", paired=True)
+    made, ema, translate = _make(held_out, "pix2pix", paired=True, named=("pixel_accuracy", "psnr"))
     metrics, standing, columns, _ = made(ema, 3)
     fakes = translate("forward", held_out["source"])
     assert metrics["ssim"] == pytest.approx(_ssim(fakes, held_out["target"]), abs=1e-4)
@@ -78,6 +86,11 @@ def test_pairs(held_out):
     ]
     assert metrics["psnr"] == pytest.approx(np.mean(psnr), rel=1e-4)
     assert standing.style_distance == pytest.approx(1.0 - metrics["ssim"])
+    # What the sources have without a generator, beside every metric against truths.
+    assert metrics["ssim_source"] == pytest.approx(_ssim(held_out["source"], held_out["target"]), abs=1e-4)
+    for name, picture in (("pixel_accuracy", fakes), ("pixel_accuracy_source", held_out["source"])):
+        near = (np.abs(picture - held_out["target"]) <= 0.05 + 1e-6).all(-1)
+        assert metrics[name] == pytest.approx(near.mean(), abs=1e-4)
     assert list(columns) == ["source", "fake", "target"]
     assert all(isinstance(value, float | int) for value in metrics.values())
 
@@ -113,7 +126,7 @@ def test_what_frozen_networks_see(held_out):
     many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}
     named = ("kid", "lpips", "content_retention")
     made = Round(
-        recipe, many, paired=False, batch_size=2, samples=3, where=devices.Placement(jax.devices()[:1]), named=named
+        recipe, many, paired=False, batch_size=2, samples=3, mesh=devices.Placement(jax.devices()[:1]), named=named
     )
     metrics, standing, _, _ = made(ema, 1)
     # The generator starts at the source: nothing is changed but the darkest and brightest pixels.
@@ -130,7 +143,7 @@ def test_what_frozen_networks_see(held_out):
         paired=False,
         batch_size=2,
         samples=3,
-        where=devices.Placement(jax.devices()[:1]),
+        mesh=devices.Placement(jax.devices()[:1]),
         named=named,
     )(ema, 1)
     assert "kid" not in few and standing.style_distance == few["palette_distance"]
