@@ -46,6 +46,7 @@ class Recipe:
             raise types.InputError("conditional=True needs paired data: D(x, y) has no meaning without pairs")
         if cfg.conditional and cfg.pool_size:
             raise types.InputError(f"pool_size={cfg.pool_size} does not go with conditional=True: set it to 0")
+        # A metric that does not exist, or that this data does not have, is found before training.
         metrics.of_round(
             cfg.metrics,
             [target.metric for target in self.targets],

@@ -37,14 +37,14 @@ def test_a_network_sees_each_picture_once_for_all_metrics(seen):
             name="b",
             layers=("once", "twice"),
             parameters=("scale",),
-            function=lambda x, y, heads: heads[0] * (x[0] + x[1] - y[0] - y[1]).mean((1, 2, 3)),
+            function=lambda x, y, heads: heads[0] * (x[0] - y[0] + 10.0 * (x[1] - y[1])).mean((1, 2, 3)),
             **fields,
         ),
     ]
     output, reference = np.full((2, 4, 4, 3), 0.75, np.float32), np.full((2, 4, 4, 3), 0.5, np.float32)
     values = networks.measure(wanted, {"twofold": {"scale": 3.0}}, output, reference)
     assert seen == [("twice", "once")] * 2
-    # By hand: 2 * 3 * 0.25, and 3 * (1 + 2) * 3 * 0.25.
+    # By hand: 2 * 3 * 0.25, and 3 * (1 + 10 * 2) * 3 * 0.25.
     np.testing.assert_allclose(values["a"], [1.5, 1.5])
-    np.testing.assert_allclose(values["b"], [6.75, 6.75])
+    np.testing.assert_allclose(values["b"], [47.25, 47.25])
     np.testing.assert_allclose(values["color_shift"], [np.sqrt(3) / 4] * 2, atol=1e-5)
