@@ -1,4 +1,4 @@
-"""What the entry points share: how they end, and how they speak."""
+"""Flags, errors and caches that the entry points share."""
 
 import argparse
 import logging
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Calls an entry point and exits: 0, or with one sentence 2 for bad input and 1 for a failed run."""
+    """Calls an entry point and exits: 0, 2 with a sentence for bad input, or 1 with one for a failed run."""
     from gqst import types
 
     logging.basicConfig(format="gqst: %(message)s", level=logging.ERROR)
     logging.getLogger("gqst").setLevel(logging.INFO)
-    # Orbax tells of its own doings through absl; what fails there is raised besides, and told in a sentence.
+    # Orbax logs its work through absl; its failures are raised as well, and reported in a sentence.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         code = main()
@@ -29,8 +29,8 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:
         os._exit(0)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", 2)
+        prefix = f"{error.filename}: " if error.filename else ""
+        _fail(f"{prefix}{error.strerror or error}", 2)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     sys.exit(code or 0)
@@ -41,7 +41,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         required=True,
-        help="a config file, or the name of one that comes with gqst, as in quickstart",
+        help="a config file, or the name of a bundled one, as in quickstart",
     )
     parser.add_argument(
         "--set",
@@ -54,54 +54,54 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_checkpoint_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds --checkpoint, of a run."""
+    """Adds --checkpoint, which selects a checkpoint of a run."""
     parser.add_argument(
         "--checkpoint",
-        type=_which,
+        type=_checkpoint,
         default="best",
         metavar="{best,last,STEP}",
-        help="of the run: the best round's checkpoint (default), the newest, or that of a step",
+        help="checkpoint of the run: the best round's (default), the newest, or that of a step",
     )
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say which processes work together."""
-    several = parser.add_argument_group("several processes", "the same command on every host, on shared storage")
-    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 can be reached by the others")
-    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    several.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
-    several.add_argument(
+    """Adds the flags that join several processes."""
+    arguments = parser.add_argument_group("several processes", "the same command on every host, on shared storage")
+    arguments.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0 for the others")
+    arguments.add_argument("--processes", type=int, metavar="N", help="number of processes")
+    arguments.add_argument("--process", type=int, metavar="I", help="index of this process, from 0")
+    arguments.add_argument(
         "--distributed",
         action="store_true",
-        help="find all three in the environment of a TPU pod, SLURM, Kubernetes or Open MPI",
+        help="read all three from the environment of a TPU pod, SLURM, Kubernetes or Open MPI",
     )
-    several.add_argument(
-        "--wait", type=int, default=300, metavar="SECONDS", help="for the others at the start (default: 300)"
+    arguments.add_argument(
+        "--wait", type=int, default=300, metavar="SECONDS", help="time to wait for the others (default: 300)"
     )
 
 
 def group(flags: argparse.Namespace) -> "processes.Group | None":
-    """The processes that these flags name; None where this is the only one."""
+    """Returns the processes that these flags name; None if this is the only one."""
     from gqst import types
     from gqst.runtime import processes
 
     named = (flags.coordinator, flags.processes, flags.process)
     if named == (None, None, None):
-        return processes.Group(seconds=flags.wait) if flags.distributed else None
+        return processes.Group(timeout_seconds=flags.wait) if flags.distributed else None
     if flags.coordinator is None or flags.distributed:
         raise types.InputError("give --coordinator, --processes and --process together, or --distributed alone")
-    return processes.Group(coordinator=named[0], count=named[1], index=named[2], seconds=flags.wait)
+    return processes.Group(coordinator=named[0], count=named[1], index=named[2], timeout_seconds=flags.wait)
 
 
 def pixels(text: str) -> int:
-    """The value of a flag that is a size."""
+    """Parses the value of a flag that is a number of pixels."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels")
     return int(text)
 
 
 def share(text: str) -> tuple[int, int]:
-    """The value of a flag that is share I of N, from 0."""
+    """Parses the value of a flag that is a share I/N, counted from 0."""
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N - 1")
@@ -109,7 +109,7 @@ def share(text: str) -> tuple[int, int]:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs between runs, unless JAX_COMPILATION_CACHE_DIR says where or is empty."""
+    """Caches compiled programs between runs, unless JAX_COMPILATION_CACHE_DIR names another folder or is empty."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
@@ -118,12 +118,12 @@ def use_compilation_cache() -> None:
 
 
 def cache(kind: str) -> pathlib.Path:
-    """The folder of what is kept between runs."""
+    """Returns the folder of one kind of files that are cached between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(base) / "gqst" / kind
 
 
-def _which(text: str) -> Literal["best", "last"] | int:
+def _checkpoint(text: str) -> Literal["best", "last"] | int:
     if text == "best":
         return "best"
     if text == "last":

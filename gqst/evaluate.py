@@ -91,7 +91,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
         about: dict[str, str | int] = {"run": str(flags.workdir), "checkpoint": generator.step}
         return comparisons.from_generator(generator, generator.config, about=about, split=flags.split)
 
-    comparison = processes.together(comparison_of_flags)
+    comparison = processes.run_on_all(comparison_of_flags)
     results = evaluator.evaluate(
         comparison,
         network=flags.network,
@@ -99,7 +99,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
         with_baselines=not flags.no_baselines,
         save=flags.save_statistics,
     )
-    if not processes.first():
+    if not processes.is_first():
         return
     about = {**comparison.about, "network": flags.network}
     print(table.text(about, results))

@@ -39,7 +39,7 @@ class BatchIterator:
         self._stack = stack
 
     def __iter__(self) -> Iterator[types.Batch]:
-        """Itself."""
+        """Returns itself."""
         return self
 
     def __next__(self) -> types.Batch:

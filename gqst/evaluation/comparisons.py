@@ -95,7 +95,7 @@ def from_generator(
     chosen = splits[name]
 
     def untouched() -> Iterator[Item]:
-        for name, crops in pipeline.iterate_crops(chosen, cfg, "source", processes.own()):
+        for name, crops in pipeline.iterate_crops(chosen, cfg, "source", processes.process_slice()):
             yield Item(name, crops[0], crops[0], crops[1] if chosen.paired else None)
 
     def items() -> Iterator[Item]:
@@ -109,8 +109,8 @@ def from_generator(
     def targets(key: str, share: slice) -> Pictures:
         return functools.partial(_targets, splits[key], cfg, share)
 
-    style = None if chosen.paired else targets(name, processes.own())
-    trained_on = None if chosen.paired or name == "train" else targets("train", processes.own())
+    style = None if chosen.paired else targets(name, processes.process_slice())
+    trained_on = None if chosen.paired or name == "train" else targets("train", processes.process_slice())
     return Comparison(
         about={**about, "split": name, "size": f"{cfg.image_size}x{cfg.image_size}"},
         items=items,
@@ -151,7 +151,7 @@ def from_folders(
     paired = 2 * matched > len(names)
 
     def items(*, untouched: bool = False) -> Iterator[Item]:
-        for index, name in list(enumerate(names))[processes.own()]:
+        for index, name in list(enumerate(names))[processes.process_slice()]:
             source = truth = None
             if source_files is not None:
                 source = _fitted(source_files, source_index.get(name), height, width)
@@ -165,7 +165,7 @@ def from_folders(
 
     style = palette = None
     if reference_files is not None:
-        style = functools.partial(_pictures, reference_files, height, width, processes.own())
+        style = functools.partial(_pictures, reference_files, height, width, processes.process_slice())
         palette = functools.partial(_pictures, reference_files, height, width, slice(None))
     about: dict[str, str | int] = {"outputs": outputs, "size": f"{width}x{height}"}
     if references:
@@ -208,7 +208,7 @@ def _targets(split: sources.Split, cfg: config.Config, share: slice) -> Iterator
 
 
 def _as_items(pictures: Pictures) -> Iterator[Item]:
-    own = processes.own()
+    own = processes.process_slice()
     for index, picture in zip(itertools.count(own.start, own.step), pictures(), strict=False):
         yield Item(str(index), picture)
 

@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 class Evaluator:
     """Measures sets of pictures of one size, on all local devices; everything is compiled once.
 
-    Each of several processes measures its own share (`processes.own`) and returns the result of all.
+    Each of several processes measures its own share (`processes.process_slice`) and returns the result of all.
     """
 
     def __init__(self, network: str = "efficientnet_lite0", weights: str | None = None) -> None:
@@ -42,9 +42,9 @@ class Evaluator:
         """
         self._metrics = [metric for metric in metrics.METRICS.values() if metric.output == "fake"]
         of_pictures = [metric for metric in self._metrics if not metric.of_sets]
-        self._mesh = devices.Placement()
-        self._batch_size = self._mesh.rows(comparisons.BATCH)
-        self._params = self._mesh.copy(networks.load(of_pictures))
+        self._mesh = devices.DeviceMesh()
+        self._batch_size = self._mesh.padded(comparisons.BATCH)
+        self._params = self._mesh.replicate(networks.load(of_pictures))
         self._embed = networks.Embedder(features_base.load(network, weights), network)
         self._measure = jax.jit(
             networks.measure, static_argnums=0, compiler_options=devices.compile_options(1, self._mesh.devices)
@@ -75,18 +75,18 @@ class Evaluator:
         features = FeatureSet()
         values: dict[str, dict[str, float]] = {}
         against: dict[str, str] = {}
-        for batch in processes.in_step(_batched(items, self._batch_size)):
+        for batch in processes.lockstep(_batched(items, self._batch_size)):
             columns, compared = self._one_batch(batch)
             against |= compared
             rows = [{name: float(column[i]) for name, column in columns.items()} for i in range(len(batch))]
-            values |= processes.in_order([(item.name, row) for item, row in zip(batch, rows, strict=True)])
+            values |= processes.gather_in_order([(item.name, row) for item, row in zip(batch, rows, strict=True)])
             if style is not None:
                 features.add(self._features([item.output for item in batch]))
             progress(len(values))
         if not values:
             raise types.InputError("there are no pictures to measure")
         # A process without a share has compared nothing itself.
-        for compared in processes.gathered(against):
+        for compared in processes.all_gather(against):
             against |= compared
         by_metric = {name: np.asarray([row[name] for row in values.values()]) for name in against}
         means = {name: float(np.mean(column)) for name, column in by_metric.items()}
@@ -115,7 +115,7 @@ class Evaluator:
         with_sources = tuple(m for m in wanted if m.reference == "source" and m not in with_truths)
         for kind, chosen, references in (("truth", with_truths, truths), ("source", with_sources, sources)):
             if references and chosen:
-                pair = self._mesh.share((outputs, np.stack(references)))
+                pair = self._mesh.shard((outputs, np.stack(references)))
                 columns = jax.device_get(self._measure(chosen, self._params, *pair))
                 values |= {name: column[: len(batch)] for name, column in columns.items()}
                 against |= dict.fromkeys(columns, _AGAINST[kind])
@@ -155,14 +155,14 @@ class Evaluator:
         features = self._styles.get(pictures)
         if features is None:
             features = self._styles[pictures] = FeatureSet()
-            for batch in processes.in_step(_batched(pictures(), self._batch_size)):
+            for batch in processes.lockstep(_batched(pictures(), self._batch_size)):
                 features.add(self._features(batch))
         return features
 
     def _features(self, pictures: list[np.ndarray]) -> np.ndarray:
         """Features of these pictures and of those of the other processes, in the order of the whole."""
         own = self._embed(np.stack(pictures)) if pictures else np.zeros((0, 0), np.float32)
-        return processes.rows_in_order(own)
+        return processes.gather_rows_in_order(own)
 
 
 def evaluate(
@@ -193,17 +193,17 @@ def evaluate(
         raise types.InputError("there are no pictures of a style whose statistics could be saved")
     about = {"network": network, "size": str(comparison.about["size"])}
     file = comparison.style_file
-    stored = None if file is None else processes.together(lambda: FeatureSet.load(file, about))
-    evaluator = processes.together(lambda: Evaluator(network, weights))
+    stored = None if file is None else processes.run_on_all(lambda: FeatureSet.load(file, about))
+    evaluator = processes.run_on_all(lambda: Evaluator(network, weights))
 
     def measure(title: str, items: Iterable[comparisons.Item]) -> results.Result:
-        with runtime_progress.Counter(f"measuring {title}", quiet=not processes.first()) as counter:
+        with runtime_progress.Counter(f"measuring {title}", quiet=not processes.is_first()) as counter:
             return evaluator(items, stored or comparison.style, progress=lambda n: counter(n, max(comparison.total, n)))
 
     measured = {"outputs": measure("outputs", comparison.items())}
     if save is not None and comparison.style is not None:
         features = evaluator.features_of(comparison.style)
-        processes.at_first(lambda: features.save(save, about))
+        processes.run_on_first(lambda: features.save(save, about))
     if not with_baselines:
         return measured
     if comparison.untouched is not None:

@@ -61,7 +61,7 @@ def measure(
 class Embedder:
     """Pooled features, on one network, of any number of pictures of one size."""
 
-    def __init__(self, params: Any, network: str = "efficientnet_lite0", *, mesh: devices.Placement | None = None):
+    def __init__(self, params: Any, network: str = "efficientnet_lite0", *, mesh: devices.DeviceMesh | None = None):
         """Compiles nothing yet.
 
         Args:
@@ -69,12 +69,12 @@ class Embedder:
           network: Name of the network, in `EMBEDDERS`.
           mesh: Devices that share the pictures; all of this process by default.
         """
-        self._mesh = mesh or devices.Placement()
-        self._batch_size = self._mesh.rows(EMBEDDED_BATCH)
-        self._params = self._mesh.copy(params)
+        self._mesh = mesh or devices.DeviceMesh()
+        self._batch_size = self._mesh.padded(EMBEDDED_BATCH)
+        self._params = self._mesh.replicate(params)
         self._embed = jax.jit(
             EMBEDDERS[network],
-            out_shardings=self._mesh.everywhere,
+            out_shardings=self._mesh.replicated,
             compiler_options=devices.compile_options(1, self._mesh.devices),
         )
 
@@ -84,5 +84,5 @@ class Embedder:
         for first in range(0, len(pictures), self._batch_size):
             # Wrapping around fills the last batch, so that only one shape is compiled.
             rows = np.arange(first, first + self._batch_size) % len(pictures)
-            features.append(np.asarray(self._embed(self._params, self._mesh.share(pictures[rows]))))
+            features.append(np.asarray(self._embed(self._params, self._mesh.shard(pictures[rows]))))
         return np.concatenate(features)[: len(pictures)]

@@ -91,7 +91,7 @@ def compile_step(
 
 
 def _lower(recipe: Recipe, target: hardware.Target) -> Any:
-    jitted = parallel.jitted(step.build(recipe), devices.Placement(target.devices))
+    jitted = parallel.jitted(step.build(recipe), devices.DeviceMesh(target.devices))
     return jitted.trace(*step.abstract_arguments(recipe)).lower(lowering_platforms=(target.platform,))
 
 

@@ -1,1 +1,1 @@
-"""Where a run takes place: devices, processes, signals, the terminal and the profiler."""
+"""The environment of a run: devices, processes, signals, progress on the terminal, profiler."""

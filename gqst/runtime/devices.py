@@ -1,4 +1,4 @@
-"""Where arrays lie: a copy on every device, or rows shared out among devices, of one process or of many."""
+"""The devices of a run: arrays replicated on all of them or sharded over them, and compile options."""
 
 import functools
 from collections.abc import Sequence
@@ -11,63 +11,66 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 AXIS = "data"
 
 
-class Placement:
-    """Some devices in their order.
+class DeviceMesh:
+    """A one-dimensional mesh of devices, of one process or several.
 
-    Where they belong to several processes, each of these makes the same calls with the same values.
+    If the devices belong to several processes, all of these have to make the same calls with the same values.
 
     Attributes:
-      devices: of all processes.
-      everywhere: the sharding of what every device has a copy of.
-      shared: the sharding of arrays whose rows are shared out.
+      devices: Devices of all processes, in mesh order.
+      replicated: Sharding of arrays that every device holds in full.
+      sharded: Sharding of arrays whose first axis is divided over the devices.
     """
 
     def __init__(self, devices: Sequence[jax.Device] | None = None):
-        """On these devices; None is all of this process."""
+        """Makes a mesh of these devices; None is all devices of this process."""
         self.devices = list(devices or jax.local_devices())
         self._mesh = jax.make_mesh((len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices)
-        self.everywhere = NamedSharding(self._mesh, PartitionSpec())
-        self.shared = self.along(0)
+        self.replicated = NamedSharding(self._mesh, PartitionSpec())
+        self.sharded = self.sharded_along(0)
 
-    def along(self, axis: int) -> NamedSharding:
-        """The sharding of arrays that are shared out along this axis."""
+    def sharded_along(self, axis: int) -> NamedSharding:
+        """Returns the sharding of arrays that are divided along this axis."""
         return NamedSharding(self._mesh, PartitionSpec(*[None] * axis, AXIS))
 
-    def rows(self, least: int) -> int:
-        """The smallest number of rows, `least` or more, of which every device has as many."""
-        return -(-least // len(self.devices)) * len(self.devices)
+    def padded(self, count: int) -> int:
+        """Returns the smallest multiple of the number of devices that is at least `count`."""
+        return -(-count // len(self.devices)) * len(self.devices)
 
-    def copy(self, tree: Any) -> Any:
-        """The arrays on every device."""
-        return jax.tree.map(lambda x: _put(x, self.everywhere), tree)
+    def replicate(self, tree: Any) -> Any:
+        """Puts arrays on every device in full."""
+        return jax.tree.map(lambda x: _put(x, self.replicated), tree)
 
-    def share(self, tree: Any) -> Any:
-        """The arrays with their rows shared out."""
-        return jax.tree.map(lambda x: _put(x, self.shared), tree)
+    def shard(self, tree: Any) -> Any:
+        """Puts arrays on the devices, divided along their first axis."""
+        return jax.tree.map(lambda x: _put(x, self.sharded), tree)
 
 
 def compile_options(level: int, devices: Sequence[jax.Device] | None = None) -> dict[str, int | str] | None:
-    """Options that make XLA's programs fast on CPU and optimise no more than pays off there; None on other devices.
+    """Returns the XLA options that suit CPU best, None for other devices.
 
-    Level 1 compiles the step in two thirds of the time and it runs as fast; level 0 compiles what runs once
-    five times faster.
+    Compared with XLA's default, level 1 compiles the step in two thirds of the time to an equally fast program. Level 0
+    compiles five times faster, for programs that run once.
 
     Args:
-      level: of optimisation.
-      devices: to compile for; None is all of this process.
+      level: XLA's optimization level.
+      devices: Devices to compile for; None is all devices of this process.
     """
     platform = (devices or jax.local_devices())[0].platform
-    return {"xla_backend_optimization_level": level, **_own_convolutions()} if platform == "cpu" else None
+    return {"xla_backend_optimization_level": level, **_without_ynnpack()} if platform == "cpu" else None
 
 
 @functools.cache
-def _own_convolutions() -> dict[str, str]:
-    """Keeps convolutions of several pictures from YNNPACK, with which they take three times as long; {} without it."""
+def _without_ynnpack() -> dict[str, str]:
+    """Returns the option that keeps XLA from YNNPACK, with which batched convolutions take three times as long.
+
+    It is empty if this version of XLA has no such option.
+    """
     options = {"xla_cpu_experimental_ynn_fusion_type": ""}
     try:
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except jax.errors.JaxRuntimeError:  # this XLA has no such option
+    except jax.errors.JaxRuntimeError:
         return {}
     return options
 
@@ -75,6 +78,6 @@ def _own_convolutions() -> dict[str, str]:
 def _put(x: Any, sharding: NamedSharding) -> jax.Array:
     if isinstance(x, jax.Array):
         return jax.device_put(x, sharding)
-    # Not device_put: between processes it compares all values first.
+    # device_put would first compare all values between processes.
     array = np.asarray(x)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

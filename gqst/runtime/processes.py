@@ -1,4 +1,4 @@
-"""The processes of one run: how they find each other, agree and end together; all on JAX's distributed runtime."""
+"""The processes of one run: joining, exchanging values and failing together, on JAX's distributed runtime."""
 
 import contextlib
 import dataclasses
@@ -20,12 +20,12 @@ from jaxtyping import Float
 from gqst import types
 
 LOST_SECONDS = 30
-"""How long a process may be silent until the others take it for lost."""
+"""Seconds of silence after which a process counts as lost."""
 
 _T = TypeVar("_T")
 
-# Prints the last line that it was sent, once whoever sent it is gone; an empty one is nothing to be said.
-_LAST_WORDS = """
+# Prints the last line that it received, unless that is empty, once the sending process has ended.
+_WATCHER = """
 import sys
 last = (sys.stdin.read().splitlines() or [""])[-1]
 if last:
@@ -35,56 +35,55 @@ if last:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Group:
-    """Which processes make up a run, and which of them this is.
+    """The processes of a run, and the place of this one among them.
 
     Attributes:
-      coordinator: HOST:PORT that process 0 listens at; None finds all three in the environment of TPU pods, SLURM,
+      coordinator: HOST:PORT at which process 0 listens; None reads all three from the environment of TPU pods, SLURM,
         Kubernetes or Open MPI.
-      count: of the processes.
-      index: of this one.
-      seconds: how long to wait for the others.
+      count: Number of processes.
+      index: Index of this process.
+      timeout_seconds: Time to wait for the others.
     """
 
     coordinator: str | None = None
     count: int | None = None
     index: int | None = None
-    seconds: int
+    timeout_seconds: int
 
 
 @contextlib.contextmanager
 def joined(group: Group | None) -> Iterator[None]:
-    """Joins the other processes of the group, if there is one; before anything else asks for devices.
+    """Joins the other processes of a group, if there is one; has to come before any use of devices.
 
-    From there on SIGTERM to any of them is for `stop_at` to tell, on all of them.
+    Inside, JAX's runtime handles SIGTERM: `reached_stop` reports it on all processes.
 
     Raises:
-      InputError: the group does not make sense, or the others do not answer in time.
+      InputError: The group is inconsistent, or the others do not answer in time.
     """
     if group is None:
         yield
         return
     if group.coordinator is not None:
         _check(group)
-    with _last_words() as say_at_last:
-        # JAX's runtime ends the process itself where another one is lost.
-        whom = group.coordinator or "each other"
-        say_at_last(f"not all processes of the run came to {whom} within {group.seconds} s")
-        _start(group)
-        say_at_last(
+    with _last_words() as say_at_end:
+        peers = group.coordinator or "each other"
+        say_at_end(f"not all processes of the run came to {peers} within {group.timeout_seconds} s")
+        _initialize(group)
+        say_at_end(
             "this process was killed, or ended because another one of the run was lost; start all again to go on "
             "from the last checkpoint"
         )
         yield
 
 
-def _start(group: Group) -> None:
+def _initialize(group: Group) -> None:
     try:
         jax.distributed.initialize(
             group.coordinator,
             group.count,
             group.index,
             cluster_detection_method="deactivate" if group.coordinator else None,
-            initialization_timeout=group.seconds,
+            initialization_timeout=group.timeout_seconds,
             heartbeat_timeout_seconds=LOST_SECONDS,
             shutdown_timeout_seconds=LOST_SECONDS,
         )
@@ -95,92 +94,94 @@ def _start(group: Group) -> None:
         ) from error
 
 
-def first() -> bool:
-    """Whether this is process 0, which writes logs and pictures."""
+def is_first() -> bool:
+    """Returns whether this is process 0, which writes logs and pictures."""
     return jax.process_index() == 0
 
 
-def several() -> bool:
-    """Whether there are others."""
+def is_distributed() -> bool:
+    """Returns whether the run has more than one process."""
     return jax.process_count() > 1
 
 
-def told(value: Any) -> Any:
-    """What process 0 gives, a JSON-able value, on every process."""
-    return gathered(value if first() else None)[0] if several() else value
+def broadcast(value: Any) -> Any:
+    """Returns process 0's JSON-able value on every process."""
+    return all_gather(value if is_first() else None)[0] if is_distributed() else value
 
 
-def gathered(value: Any) -> list[Any]:
-    """The JSON-able values of all processes, in their order, on every one."""
-    return [json.loads(part) for part in _gathered(json.dumps(value).encode())] if several() else [value]
+def all_gather(value: Any) -> list[Any]:
+    """Returns the JSON-able values of all processes, in process order, on every process."""
+    if not is_distributed():
+        return [value]
+    return [json.loads(part) for part in _all_gather_bytes(json.dumps(value).encode())]
 
 
-def own() -> slice:
-    """The share of this process in things that all have in one order: every n-th."""
+def process_slice() -> slice:
+    """Returns this process's share of a sequence that all processes have in the same order: every n-th item."""
     return slice(jax.process_index(), None, jax.process_count())
 
 
-def in_step(batches: Iterator[list[_T]]) -> Iterator[list[_T]]:
-    """The batches of this process, and empty ones while others still have some."""
-    while any(gathered(len(batch := next(batches, [])))):
+def lockstep(batches: Iterator[list[_T]]) -> Iterator[list[_T]]:
+    """Yields this process's batches, then empty ones for as long as other processes have some."""
+    while any(all_gather(len(batch := next(batches, [])))):
         yield batch
 
 
-def in_order(values: Sequence[Any]) -> list[Any]:
-    """The JSON-able values of all processes' shares, in the order of the whole."""
-    return _woven(gathered(list(values)))
+def gather_in_order(values: Sequence[Any]) -> list[Any]:
+    """Returns the JSON-able values of all processes' shares in the order of the whole sequence."""
+    return _interleave(all_gather(list(values)))
 
 
-def rows_in_order(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "m d"]:
-    """The rows of all processes' shares, in the order of the whole; of one without any, d does not count."""
-    if not several():
+def gather_rows_in_order(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "m d"]:
+    """Returns the rows of all processes' shares in the order of the whole; a share without rows may have any d."""
+    if not is_distributed():
         return rows
     file = io.BytesIO()
     np.save(file, rows, allow_pickle=False)
-    parts = [np.load(io.BytesIO(part), allow_pickle=False) for part in _gathered(file.getvalue())]
-    return np.stack(_woven(parts))
+    parts = [np.load(io.BytesIO(part), allow_pickle=False) for part in _all_gather_bytes(file.getvalue())]
+    return np.stack(_interleave(parts))
 
 
-def _woven(parts: Sequence[Sequence[Any]]) -> list[Any]:
-    """The first of each, the second of each and so on, as far as they go."""
+def _interleave(shares: Sequence[Sequence[Any]]) -> list[Any]:
+    """Returns the first item of each share, the second of each and so on, until all are used up."""
     missing = object()
-    turns = itertools.zip_longest(*parts, fillvalue=missing)
+    turns = itertools.zip_longest(*shares, fillvalue=missing)
     return [value for turn in turns for value in turn if value is not missing]
 
 
-def _gathered(sent: bytes) -> list[bytes]:
-    """What each process sends, on every one."""
-    data = np.frombuffer(sent, np.uint8)
-    sizes = np.ravel(multihost_utils.process_allgather(np.asarray(data.size)))
+def _all_gather_bytes(data: bytes) -> list[bytes]:
+    """Returns the bytes of all processes, of any lengths, on every process."""
+    array = np.frombuffer(data, np.uint8)
+    sizes = np.ravel(multihost_utils.process_allgather(np.asarray(array.size)))
     padded = np.zeros(int(sizes.max()), np.uint8)
-    padded[: data.size] = data
+    padded[: array.size] = array
     rows = np.reshape(multihost_utils.process_allgather(padded), (len(sizes), -1))
     return [bytes(row[:size]) for row, size in zip(rows, sizes, strict=True)]
 
 
-def together(compute: Callable[[], _T]) -> _T:
-    """What `compute` returns; InputError on every process if it raises that on one."""
-    if not several():
+def run_on_all(compute: Callable[[], _T]) -> _T:
+    """Returns what `compute` returns; if it raises InputError on one process, raises that on all of them."""
+    if not is_distributed():
         return compute()
-    made, failed = None, ""
+    result, message = None, ""
     try:
-        made = compute()
+        result = compute()
     except types.InputError as error:
-        failed = str(error)
-    for index, sentence in enumerate(gathered(failed)):
+        message = str(error)
+    for index, sentence in enumerate(all_gather(message)):
         if sentence:
             raise types.InputError(f"process {index}: {sentence}")
-    return cast(_T, made)
+    return cast(_T, result)
 
 
-def at_first(act: Callable[[], None]) -> None:
-    """Lets process 0 act alone; the others wait until it has."""
-    together(act if first() else lambda: None)
+def run_on_first(act: Callable[[], None]) -> None:
+    """Runs `act` on process 0 while the others wait; if it raises InputError, raises that on all of them."""
+    run_on_all(act if is_first() else lambda: None)
 
 
 def check_same(what: str, value: Mapping[str, Any]) -> None:
-    """InputError on every process unless all give the same JSON-able values; it names the key that differs."""
-    values = gathered(value)
+    """Raises InputError on every process unless all have the same JSON-able values, naming the key that differs."""
+    values = all_gather(value)
     for index, other in enumerate(values):
         for key in sorted({*other, *values[0]}):
             if other.get(key) != values[0].get(key):
@@ -190,13 +191,13 @@ def check_same(what: str, value: Mapping[str, Any]) -> None:
                 )
 
 
-def stop_at(step: int) -> bool:
-    """Whether SIGTERM came to a process and this is the step at which all stop; to be asked at every step."""
-    return several() and multihost_utils.reached_preemption_sync_point(step)
+def reached_stop(step: int) -> bool:
+    """Returns whether all processes are to stop at this step because one received SIGTERM; call it at every step."""
+    return is_distributed() and multihost_utils.reached_preemption_sync_point(step)
 
 
 def _check(group: Group) -> None:
-    """InputError if the group makes no sense or its coordinator does not answer."""
+    """Raises InputError if the group is inconsistent or its coordinator does not answer."""
     host, _, port = (group.coordinator or "").rpartition(":")
     if not host or not port.isdecimal():
         raise types.InputError(f"--coordinator {group.coordinator!r} is not HOST:PORT")
@@ -205,15 +206,15 @@ def _check(group: Group) -> None:
             "--coordinator goes with --processes N and --process I, from 0 to N - 1; "
             f"they are {group.count} and {group.index}"
         )
-    ends = time.monotonic() + group.seconds
+    deadline = time.monotonic() + group.timeout_seconds
     while group.index:
         try:
             socket.create_connection((host, int(port)), timeout=5).close()
             return
         except OSError as error:
-            if time.monotonic() > ends:
+            if time.monotonic() > deadline:
                 raise types.InputError(
-                    f"the coordinator {group.coordinator} does not answer within {group.seconds} s "
+                    f"the coordinator {group.coordinator} does not answer within {group.timeout_seconds} s "
                     f"({error.strerror or error}): process 0 listens there once it is started"
                 ) from error
             time.sleep(0.2)
@@ -221,18 +222,25 @@ def _check(group: Group) -> None:
 
 @contextlib.contextmanager
 def _last_words() -> Iterator[Callable[[str], None]]:
-    """Has the last sentence said if the process ends inside otherwise than by itself, by JAX's runtime or a signal."""
-    command = [sys.executable, "-c", _LAST_WORDS]
+    """Yields a function that sets the sentence to print if the process does not leave this context alive.
+
+    A second process has to print it, because nothing can run in this one any more. When another process is lost or
+    never comes, JAX's runtime ends this one with a fatal log entry, which bypasses atexit, excepthook and
+    Python's signal handlers; SIGKILL bypasses everything. `jax.distributed.initialize` takes no callback for a
+    lost process, and the one of jaxlib's private client covers neither SIGKILL nor a process that never comes.
+    """
+    command = [sys.executable, "-c", _WATCHER]
+    # In a session of its own, so that a signal to the process group leaves it alive.
     watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, text=True)
     pipe = cast(IO[str], watcher.stdin)
 
-    def say_at_last(sentence: str) -> None:
+    def say_at_end(sentence: str) -> None:
         pipe.write(f"{sentence}\n")
         pipe.flush()
 
     try:
-        yield say_at_last
+        yield say_at_end
     finally:
-        say_at_last("")
+        say_at_end("")
         pipe.close()
         watcher.wait()

@@ -6,20 +6,19 @@ from typing import Any
 
 import jax
 
-_SETTLED = 3
-"""Calls to the devices that are left out at first: they compile, and fill the queues."""
+_WARM_UP_CALLS = 3  # they compile, and fill the queues
 
 
-class Profile:
-    """Traces the calls after the first few of a run."""
+class Profiler:
+    """Traces some calls to the devices, after the first few of a run."""
 
     def __init__(self, folder: pathlib.Path, calls: int, say: Callable[[str], None]):
-        """Makes a trace of this many calls; 0 makes none.
+        """Prepares a trace; nothing is traced if `calls` is 0.
 
         Args:
-          folder: that the trace is written to.
-          calls: to the devices.
-          say: is told where the trace lies.
+          folder: Folder for the trace.
+          calls: Number of calls to trace.
+          say: Callback for the line that says where the trace is.
         """
         self._folder = folder
         self._calls = calls
@@ -28,21 +27,22 @@ class Profile:
         self._running = False
 
     def before_call(self) -> None:
-        """Starts the trace where it is due."""
-        if self._calls and self._seen == _SETTLED:
+        """Starts the trace if it is due."""
+        if self._calls and self._seen == _WARM_UP_CALLS:
             jax.profiler.start_trace(self._folder)
             self._running = True
         self._seen += 1
 
-    def after_call(self, made: Any) -> None:
-        """Ends the trace where it is due, when what the call has made is there."""
-        if self._running and self._seen >= _SETTLED + self._calls:
-            jax.block_until_ready(made)
+    def after_call(self, outputs: Any) -> None:
+        """Ends the trace if it is due, once the outputs of the call have been computed."""
+        if self._running and self._seen >= _WARM_UP_CALLS + self._calls:
+            jax.block_until_ready(outputs)
             self.close()
 
     def close(self) -> None:
-        """Ends the trace if it runs."""
+        """Ends the trace if it is running."""
         if self._running:
             self._running = False
             jax.profiler.stop_trace()
-            self._say(f"a trace of {self._seen - _SETTLED} calls is in {self._folder}: xprof --logdir {self._folder}")
+            calls = self._seen - _WARM_UP_CALLS
+            self._say(f"a trace of {calls} calls is in {self._folder}: xprof --logdir {self._folder}")

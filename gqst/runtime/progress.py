@@ -1,4 +1,4 @@
-"""Progress of a run on the terminal: a bar where there is one, else a line now and then."""
+"""Progress on standard error: a bar on terminals and in notebooks, a line now and then elsewhere."""
 
 import sys
 import time
@@ -8,62 +8,69 @@ from typing import Any
 import tqdm.auto as tqdm
 
 _LINE_SECONDS = 5.0
-# How long a round took, and what follows from its other figures.
+# Timing, and figures that follow from others.
 _NOT_SHOWN = ("seconds", "share", "style_distance", "shortfall")
 
 
 class Progress:
-    """Steps done of a run, with steps/s, images/s and the time left."""
+    """Progress of a run, with steps/s, images/s and the time left."""
 
     def __init__(self, steps: int, done: int, *, pictures: int, quiet: bool = False):
-        """Starts at `done` of `steps`; `pictures` of each domain go into a step."""
+        """Starts the display.
+
+        Args:
+          steps: Number of steps of the run.
+          done: Number of steps already done.
+          pictures: Number of pictures of each domain in a step.
+          quiet: Whether to show nothing.
+        """
         self._steps = steps
-        self._timed_from: int | None = None
+        self._timed_from: int | None = None  # the step from which the rate is measured
         self._done = done
         self._pictures = pictures
         self._quiet = quiet
         self._started = time.monotonic()
         self._last_line = 0.0
-        live = not quiet and (sys.stderr.isatty() or _in_notebook())
-        self._bar = tqdm.tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True) if live else None
+        show_bar = not quiet and _can_show_bar()
+        self._bar = tqdm.tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True) if show_bar else None
 
     def advance(self, steps: int) -> None:
-        """Counts steps."""
+        """Adds steps to the count."""
         self._done += steps
         if self._timed_from is None:
-            # The first call compiles: the rate is without it.
+            # The first call compiles and is left out of the rate.
             self._timed_from, self._started = self._done, time.monotonic()
         if self._bar is not None:
             self._bar.update(steps)
 
-    def go_back(self, step: int) -> None:
-        """Counts on from an earlier step."""
+    def rewind(self, step: int) -> None:
+        """Continues the count from an earlier step; the rate still includes the steps taken back."""
         self._timed_from = None if self._timed_from is None else self._timed_from - (self._done - step)
         self._done = step
         if self._bar is not None:
             self._bar.n = step
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Shows the training losses."""
+        """Shows the losses of a training step."""
         losses = {
             name.removeprefix("loss/"): f"{value:.3g}"
             for name, value in metrics.items()
             if name in ("loss/generator", "loss/discriminator")
         }
-        counted = self._done - (self._timed_from or 0)
-        rate = counted / max(time.monotonic() - self._started, 1e-9)
+        timed = self._done - (self._timed_from or 0)
+        rate = timed / max(time.monotonic() - self._started, 1e-9)
         if self._bar is not None:
             self._bar.set_postfix({"images/s": f"{rate * self._pictures:.1f}", **losses})
         elif time.monotonic() - self._last_line >= _LINE_SECONDS or step == self._steps:
             self._last_line = time.monotonic()
             left = (self._steps - step) / rate if rate else 0.0
             shown = ", ".join(f"{name} {value}" for name, value in losses.items())
-            # Until a second call the rate is not known.
+            # The rate is unknown until the second call.
             speed = f"{rate:.2f} steps/s, {rate * self._pictures:.1f} images/s, {_clock(left)} left; "
-            self.say(f"step {step}/{self._steps}: {speed if counted else ''}{shown}")
+            self.say(f"step {step}/{self._steps}: {speed if timed else ''}{shown}")
 
-    def round(self, step: int, metrics: Mapping[str, Any], best: bool) -> None:
-        """Shows the held-out metrics of a round."""
+    def log_round(self, step: int, metrics: Mapping[str, Any], best: bool) -> None:
+        """Shows the metrics of a round."""
         shown = ", ".join(
             f"{name} {value:.3f}"
             for name, value in metrics.items()
@@ -73,23 +80,24 @@ class Progress:
         self.say(f"round at step {step}, {count} held-out: {shown}" + (" (best)" if best else ""))
 
     def say(self, text: str) -> None:
-        """Prints a line without breaking the bar."""
+        """Prints a line above the bar, unless quiet."""
         if not self._quiet:
             say(text)
 
     def close(self) -> None:
-        """Ends the bar."""
+        """Closes the bar."""
         if self._bar is not None:
             self._bar.close()
 
 
 def say(text: str) -> None:
-    """Prints a line on standard error, above a bar if there is one."""
+    """Prints a line on standard error, above the bar if there is one."""
     tqdm.tqdm.write(text, file=sys.stderr)
 
 
-def _in_notebook() -> bool:
-    return "ipykernel" in sys.modules
+def _can_show_bar() -> bool:
+    in_notebook = "ipykernel" in sys.modules
+    return sys.stderr.isatty() or in_notebook
 
 
 def _clock(seconds: float) -> str:
@@ -99,26 +107,26 @@ def _clock(seconds: float) -> str:
 
 
 class Counter:
-    """A bar for things that are counted, called with how many are done and how many there are."""
+    """A bar that counts things, to be called with the numbers of things done and in all."""
 
-    def __init__(self, what: str, *, quiet: bool = False):
-        """A bar titled `what`; it shows on terminals and in notebooks only, and nowhere if `quiet`."""
-        self._what = what
+    def __init__(self, title: str, *, quiet: bool = False):
+        """Prepares a bar that shows on terminals and in notebooks only, and not at all if `quiet`."""
+        self._title = title
         self._quiet = quiet
         self._bar: tqdm.tqdm | None = None
 
     def __enter__(self) -> "Counter":
-        """Itself."""
+        """Returns itself."""
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        """Shows the count."""
+        """Updates the count."""
         if self._bar is None:
-            live = not self._quiet and (sys.stderr.isatty() or _in_notebook())
-            self._bar = tqdm.tqdm(total=total, desc=self._what, disable=not live, leave=False)
+            show_bar = not self._quiet and _can_show_bar()
+            self._bar = tqdm.tqdm(total=total, desc=self._title, disable=not show_bar, leave=False)
         self._bar.update(done - self._bar.n)
 
     def __exit__(self, *error: object) -> None:
-        """Ends the bar."""
+        """Closes the bar."""
         if self._bar is not None:
             self._bar.close()

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a request to stop."""
+"""SIGTERM and Ctrl-C as requests to stop."""
 
 import contextlib
 import signal
@@ -9,50 +9,54 @@ from typing import Any
 from gqst.runtime import processes, progress
 
 
-class Asked:
-    """The signal that asked the run to stop, if any."""
+class StopRequest:
+    """A request to stop the run, if there has been one.
+
+    Attributes:
+      signal: Name of the signal that requested it; empty if none has.
+    """
 
     def __init__(self) -> None:
-        """Starts with none."""
+        """Starts without a request."""
         self.signal = ""
 
     def check(self, step: int) -> None:
-        """Notes what another process was asked, when all are to stop at this step; to be called at every step."""
-        if processes.stop_at(step):
+        """Adopts the request of another process at the step where all are to stop; call it at every step."""
+        if processes.reached_stop(step):
             self.signal = "SIGTERM"
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[Asked]:
-    """Notes SIGTERM and SIGINT in place of dying of them; a second one has its usual effect.
+def listen() -> Iterator[StopRequest]:
+    """Turns SIGTERM and SIGINT into a request to stop; a second signal has its usual effect.
 
-    Where there are several processes, one that is asked tells the others.
+    In a distributed run the request reaches all processes.
     """
-    asked = Asked()
-    if processes.several():
-        # JAX's runtime takes SIGTERM, and lets all of them stop at one step.
+    request = StopRequest()
+    if processes.is_distributed():
+        # JAX's runtime handles SIGTERM and lets all processes stop at one step.
         numbers: tuple[signal.Signals, ...] = (signal.SIGINT,)
     else:
         numbers = (signal.SIGTERM, signal.SIGINT)
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield request
         return
-    before = {number: signal.getsignal(number) for number in numbers}
+    previous = {number: signal.getsignal(number) for number in numbers}
 
-    def note(number: int, frame: Any) -> None:
+    def handle(number: int, frame: Any) -> None:
         del frame
-        kind = signal.Signals(number)
-        if processes.several():
+        received = signal.Signals(number)
+        if processes.is_distributed():
             signal.raise_signal(signal.SIGTERM)
         else:
-            asked.signal = kind.name
-        progress.say(f"{kind.name}: saving after this step")
-        signal.signal(kind, before[kind])
+            request.signal = received.name
+        progress.say(f"{received.name}: saving after this step")
+        signal.signal(received, previous[received])
 
     try:
-        for number in before:
-            signal.signal(number, note)
-        yield asked
+        for number in previous:
+            signal.signal(number, handle)
+        yield request
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

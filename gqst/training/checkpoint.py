@@ -77,7 +77,7 @@ class Checkpoints:
     def drop_after(self, step: int) -> None:
         """Deletes the checkpoints of later steps, the latest first."""
         later = [other for other in reversed(self.steps) if other > step]
-        processes.at_first(lambda: self._delete(later))
+        processes.run_on_first(lambda: self._delete(later))
         self._manager.reload()
 
     def save(self, state: TrainState, note: Mapping[str, Any]) -> None:
@@ -136,7 +136,7 @@ class Checkpoints:
                 broken.append((step, _first_line(error)))
                 continue
             if broken:
-                processes.at_first(functools.partial(self._set_aside, broken, step))
+                processes.run_on_first(functools.partial(self._set_aside, broken, step))
                 self._manager.reload()
             return trees[_STATE].replace(ema=trees[_EMA]), note
         if broken:

@@ -90,7 +90,7 @@ def fit(
     with setup.opened(cfg, folder, profile_calls=profile_calls, **options) as run:
         ending = train(run)
         result = Result(step=run.step, ending=ending, traces=run.parallel.traces, best=run.memory.best)
-    if not quiet and processes.first():
+    if not quiet and processes.is_first():
         progress.say(_farewell(run, result))
     return result
 
@@ -225,8 +225,8 @@ class _Rounds:
         # Logs and callbacks tell held-out metrics from training metrics by this prefix.
         held_out = {f"eval/{name}": value for name, value in metrics.items()}
         run.log.scalars(run.step, {**held_out, "eval/best": best})
-        run.progress.round(run.step, metrics, best)
-        if run.on_round is not None and processes.first():
+        run.progress.log_round(run.step, metrics, best)
+        if run.on_round is not None and processes.is_first():
             run.on_round(run.step, held_out, samples)
         if grave is not None:
             raise SetbackError(grave, run.step)
@@ -271,7 +271,7 @@ def _ending(run: setup.Run) -> Ending | None:
 def _agreed(result: RoundResult) -> tuple[dict[str, Any], selection.Standing, list[alarms.Alarm]]:
     """The figures of a round as process 0 has them."""
     own = [result.metrics, dataclasses.astuple(result.standing), [dataclasses.astuple(a) for a in result.alarms]]
-    metrics, standing, raised = processes.told(own)
+    metrics, standing, raised = processes.broadcast(own)
     return metrics, selection.Standing(*standing), [alarms.Alarm(*alarm) for alarm in raised]
 
 
@@ -310,7 +310,7 @@ def _roll_back(run: setup.Run, setback: SetbackError) -> None:
     run.state = run.parallel.spread(single.replace(rate=np.float32(run.memory.rate)))
     kind, rate = setback.alarm.kind, run.memory.rate
     run.progress.say(f"{kind} at step {setback.step}: back to step {run.step}, learning rates times {rate}")
-    run.progress.go_back(run.step)
+    run.progress.rewind(run.step)
     run.log.decision(run.step, {"rollback": kind, "from": setback.step, "rate": rate})
 
 

@@ -25,7 +25,7 @@ class Parallel(Protocol):
     """
 
     traces: int
-    mesh: runtime_devices.Placement
+    mesh: runtime_devices.DeviceMesh
 
     def create(self, seed: int) -> TrainState:
         """Returns a new state on the devices."""
@@ -78,13 +78,13 @@ def check_batch(batch_size: int, *, devices: int, accumulate: int) -> None:
         )
 
 
-def jitted(train_step: step.Step, mesh: runtime_devices.Placement, *, repeats: int = 1) -> Any:
+def jitted(train_step: step.Step, mesh: runtime_devices.DeviceMesh, *, repeats: int = 1) -> Any:
     """Returns the step in one global view of these devices; to compile for them, they need not be present."""
     return jax.jit(
         train_step,
         donate_argnums=0,
-        in_shardings=(mesh.everywhere, mesh.along(0 if repeats == 1 else 1), mesh.everywhere),
-        out_shardings=(mesh.everywhere, mesh.everywhere),
+        in_shardings=(mesh.replicated, mesh.sharded_along(0 if repeats == 1 else 1), mesh.replicated),
+        out_shardings=(mesh.replicated, mesh.replicated),
         compiler_options=runtime_devices.compile_options(1, mesh.devices),
     )
 
@@ -92,9 +92,9 @@ def jitted(train_step: step.Step, mesh: runtime_devices.Placement, *, repeats: i
 class _Jit:
     def __init__(self, recipe: Recipe, repeats: int, devices: Sequence[jax.Device]):
         self.traces = 0
-        self.mesh = runtime_devices.Placement(devices)
-        self._batches = self.mesh.along(0 if repeats == 1 else 1)
-        self._frozen = self.mesh.copy(recipe.frozen)
+        self.mesh = runtime_devices.DeviceMesh(devices)
+        self._batches = self.mesh.sharded_along(0 if repeats == 1 else 1)
+        self._frozen = self.mesh.replicate(recipe.frozen)
         self._create = _creator(recipe, self.mesh)
         self._step = jitted(_counted(self, step.build(recipe), repeats), self.mesh, repeats=repeats)
 
@@ -111,15 +111,15 @@ class _Jit:
         return state
 
     def spread(self, single: Any) -> Any:
-        return self.mesh.copy(single)
+        return self.mesh.replicate(single)
 
 
 class _Pmap:
     def __init__(self, recipe: Recipe, repeats: int, devices: Sequence[jax.Device]):
         self.traces = 0
-        self.mesh = runtime_devices.Placement(devices)
+        self.mesh = runtime_devices.DeviceMesh(devices)
         # pmap takes and gives the rows of this process's own devices.
-        self._local = runtime_devices.Placement([d for d in devices if d.process_index == jax.process_index()])
+        self._local = runtime_devices.DeviceMesh([d for d in devices if d.process_index == jax.process_index()])
         self._batch_axis = 0 if repeats == 1 else 1
         self._frozen = self.spread(recipe.frozen)
         self._create = _creator(recipe, self.mesh)
@@ -144,7 +144,7 @@ class _Pmap:
     def single(self, state: TrainState) -> TrainState:
         def join(x: jax.Array) -> jax.Array:
             copies = [shard.data[0] for shard in x.addressable_shards]
-            return jax.make_array_from_single_device_arrays(x.shape[1:], self.mesh.everywhere, copies)
+            return jax.make_array_from_single_device_arrays(x.shape[1:], self.mesh.replicated, copies)
 
         return jax.tree.map(join, state)
 
@@ -152,20 +152,20 @@ class _Pmap:
         def share(x: jax.Array) -> jax.Array:
             return self._stacked([shard.data for shard in x.addressable_shards])
 
-        return jax.tree.map(share, self.mesh.copy(single))
+        return jax.tree.map(share, self.mesh.replicate(single))
 
     def _stacked(self, parts: Sequence[Any]) -> jax.Array:
         """The parts along a new first axis, one on each of this process's devices."""
         shards = [jax.device_put(part, device)[None] for part, device in zip(parts, self._local.devices, strict=True)]
         shape = (len(shards), *shards[0].shape[1:])
-        return jax.make_array_from_single_device_arrays(shape, self._local.shared, shards)
+        return jax.make_array_from_single_device_arrays(shape, self._local.sharded, shards)
 
 
-def _creator(recipe: Recipe, mesh: runtime_devices.Placement) -> Callable[[int], TrainState]:
+def _creator(recipe: Recipe, mesh: runtime_devices.DeviceMesh) -> Callable[[int], TrainState]:
     """A function from the seed to a new state, replicated on all devices; what runs once is hardly optimised."""
     jitted_create = jax.jit(
         lambda key, initial: create(recipe, key, initial),
-        out_shardings=mesh.everywhere,
+        out_shardings=mesh.replicated,
         compiler_options=runtime_devices.compile_options(0, mesh.devices),
     )
     # JAX keeps 32 bits of a seed, and fails above 63.

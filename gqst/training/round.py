@@ -50,7 +50,7 @@ class Round:
         paired: bool,
         batch_size: int,
         samples: int,
-        mesh: devices.Placement,
+        mesh: devices.DeviceMesh,
         settled_at: int = 0,
         named: Sequence[str] = (),
     ):
@@ -73,7 +73,7 @@ class Round:
         self._held_out = held_out
         self._paired = paired
         self._mesh = mesh
-        self._batch_size = mesh.rows(min(batch_size, len(held_out["source"])))
+        self._batch_size = mesh.padded(min(batch_size, len(held_out["source"])))
         self._samples = samples
         self._settled_at = settled_at
         wanted = metrics.of_round(
@@ -88,7 +88,7 @@ class Round:
         self._combined = [metric for metric in wanted if metric.combines]
         if min(map(len, held_out.values())) < FEWEST:
             self._of_sets = [metric for metric in self._of_sets if metric.network is None]
-        self._params = mesh.copy(networks.load(self._of_pictures))
+        self._params = mesh.replicate(networks.load(self._of_pictures))
         self._embedders = {
             name: networks.Embedder(params, name, mesh=mesh) for name, params in networks.load(self._of_sets).items()
         }
@@ -97,13 +97,13 @@ class Round:
         self.traces = 0
         self._translate = jax.jit(
             self._one_batch,
-            out_shardings=mesh.everywhere,
+            out_shardings=mesh.replicated,
             compiler_options=devices.compile_options(1, mesh.devices),
         )
 
     def __call__(self, ema: Any, step: int) -> RoundResult:
         """Measures the running average of the generator's variables at a step."""
-        pictures, columns = self._all_batches(self._mesh.copy(ema))
+        pictures, columns = self._all_batches(self._mesh.replicate(ema))
         values: dict[str, Any] = {name: float(np.mean(column)) for name, column in columns.items()}
         source, style, fake = self._held_out["source"], self._held_out["target"], pictures["fake"]
         if self._recipe.config.keep_colors:
@@ -156,7 +156,7 @@ class Round:
             batch = {"source": self._held_out["source"][rows]}
             if self._paired:
                 batch["target"] = self._held_out["target"][rows]
-            parts.append(jax.device_get(self._translate(ema, self._params, self._mesh.share(batch))))
+            parts.append(jax.device_get(self._translate(ema, self._params, self._mesh.shard(batch))))
         pictures, values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
         return pictures, values
 

@@ -55,8 +55,8 @@ class Run:
     checkpoints: checkpoint.Checkpoints
     log: log.Log
     progress: progress.Progress
-    profiler: profiler.Profile
-    stop: signals.Asked
+    profiler: profiler.Profiler
+    stop: signals.StopRequest
     on_round: OnRound | None
     state: TrainState
     step: int
@@ -86,12 +86,12 @@ def opened(
       InputError: Config, data or workdir cannot be used.
     """
     # 1. Everything that can be wrong with the input is found before anything is written, on all processes.
-    dataset, recipe, spread = processes.together(lambda: _build(cfg, mode, devices))
+    dataset, recipe, spread = processes.run_on_all(lambda: _build(cfg, mode, devices))
     processes.check_same("the config", overrides.flat(cfg))
     processes.check_same("the data", {name: split.sizes for name, split in dataset.splits.items()})
     # 2. The folder belongs to this config, and all processes see it.
-    processes.at_first(lambda: _claim(workdir, cfg))
-    processes.together(lambda: _check_shared(workdir))
+    processes.run_on_first(lambda: _claim(workdir, cfg))
+    processes.run_on_all(lambda: _check_shared(workdir))
     with contextlib.ExitStack() as stack:
         checkpoints = checkpoint.Checkpoints(
             workdir / "checkpoints", keep=cfg.keep_checkpoints, keep_every=cfg.keep_every
@@ -132,14 +132,14 @@ def opened(
             named=cfg.metrics,
         )
         # 5. What people see, on the first process alone.
-        first = processes.first()
+        first = processes.is_first()
         kind = log.Log if first else log.NullLog
         files_for_people = kind(workdir, step=step, decisions=decisions)
         stack.callback(files_for_people.close)
-        stop = stack.enter_context(signals.noted())
+        stop = stack.enter_context(signals.listen())
         bar = progress.Progress(cfg.steps, step, pictures=cfg.batch_size, quiet=quiet or not first)
         stack.callback(bar.close)
-        trace = profiler.Profile(workdir / "profile", profile_calls if first else 0, bar.say)
+        trace = profiler.Profiler(workdir / "profile", profile_calls if first else 0, bar.say)
         stack.callback(trace.close)
         if restored is not None:
             bar.say(f"going on from step {step} of {cfg.steps} in {workdir}")
@@ -205,7 +205,7 @@ def _chosen_devices(count: int | None) -> list[jax.Device]:
     devices = jax.devices()
     if count is None:
         return devices
-    if processes.several():
+    if processes.is_distributed():
         raise types.InputError("--devices does not go with several processes: all of their devices are used")
     if not 1 <= count <= len(devices):
         raise types.InputError(f"--devices {count}: there are {len(devices)} here")

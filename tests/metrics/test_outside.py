@@ -63,7 +63,7 @@ def _round(*changes):
         paired=False,
         batch_size=2,
         samples=3,
-        mesh=devices.Placement(jax.devices()[:1]),
+        mesh=devices.DeviceMesh(jax.devices()[:1]),
         named=cfg.metrics,
     )
     return held_out, measure(jax.tree.map(lambda x: x + 0.05, ema), 1)

@@ -60,7 +60,7 @@ def test_a_round_shows_the_colours_of_the_source():
     rng = np.random.default_rng(0)
     held_out = {key: rng.uniform(0.3, 0.7, (3, 32, 32, 3)).astype(np.float32) for key in ("source", "target")}
     made = round.Round(
-        recipe, held_out, paired=False, batch_size=3, samples=3, where=devices.Placement(jax.devices()[:1])
+        recipe, held_out, paired=False, batch_size=3, samples=3, mesh=devices.DeviceMesh(jax.devices()[:1])
     )
     columns = made(ema, 1).columns
     fake, source = columns["fake"], columns["source"]

@@ -35,7 +35,7 @@ def _make(held_out, name, *changes, paired=False, named=()):
         paired=paired,
         batch_size=2,
         samples=3,
-        mesh=devices.Placement(jax.devices()[:1]),
+        mesh=devices.DeviceMesh(jax.devices()[:1]),
         named=named,
     )
     apply = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)
@@ -126,7 +126,7 @@ def test_what_frozen_networks_see(held_out):
     many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}
     named = ("kid", "lpips", "content_retention")
     made = Round(
-        recipe, many, paired=False, batch_size=2, samples=3, mesh=devices.Placement(jax.devices()[:1]), named=named
+        recipe, many, paired=False, batch_size=2, samples=3, mesh=devices.DeviceMesh(jax.devices()[:1]), named=named
     )
     metrics, standing, _, _ = made(ema, 1)
     # The generator starts at the source: nothing is changed but the darkest and brightest pixels.
@@ -143,7 +143,7 @@ def test_what_frozen_networks_see(held_out):
         paired=False,
         batch_size=2,
         samples=3,
-        mesh=devices.Placement(jax.devices()[:1]),
+        mesh=devices.DeviceMesh(jax.devices()[:1]),
         named=named,
     )(ema, 1)
     assert "kid" not in few and standing.style_distance == few["palette_distance"]
