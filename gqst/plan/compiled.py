@@ -1,4 +1,4 @@
-"""What a compiler says of one train step: the memory, operations and traffic of each device."""
+"""A compiler's figures for one train step: memory, operations and traffic of each device."""
 
 import dataclasses
 import hashlib

@@ -51,7 +51,7 @@ class Estimate:
 
     @property
     def fits(self) -> bool | None:
-        """Whether a device has enough memory; None if unknown."""
+        """True if a device has enough memory; None if unknown."""
         return None if self.usable is None else self.compiled.fits(self.usable)
 
     @property
@@ -171,7 +171,7 @@ class Bracket:
 
     @property
     def closed(self) -> bool:
-        """Whether the next larger number of units is known not to fit."""
+        """True once the next larger number of units is known not to fit."""
         return self.failing - self.fitting <= 1
 
     def propose(self) -> int:

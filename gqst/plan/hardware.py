@@ -1,4 +1,4 @@
-"""Devices that need not be present: what they can do, and how to compile for them ahead of time."""
+"""Devices that need not be present: their capabilities, and topologies to compile for ahead of time."""
 
 import dataclasses
 import importlib.util
@@ -17,7 +17,7 @@ _GIB = 2**30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
-    """What one device can do by its vendor's data sheet; None where unknown.
+    """The capabilities of one device by its vendor's data sheet; None where unknown.
 
     Attributes:
       memory: Usable bytes. For a GPU the 75 % that JAX allocates unless XLA_PYTHON_CLIENT_MEM_FRACTION changes it.
@@ -46,7 +46,7 @@ _ONE_CHIP = {"v4": "1x1x1", "v5p": "1x1x1", "v5e": "1x1", "v6e": "1x1"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Rates:
-    """What XLA's description of a GPU does not say: see `Chip`."""
+    """The peak rates of a GPU, which XLA's description does not have; see `Chip`."""
 
     flops: float
     flops_float32: float
@@ -73,7 +73,7 @@ class Target:
     Attributes:
       name: Name as the user gave it.
       devices: Devices of the topology.
-      chip: What each of them can do.
+      chip: Capabilities of each of them.
       description: XLA's description of a GPU; empty for other devices.
     """
 

@@ -90,7 +90,7 @@ class Dataset:
 
     @property
     def paired(self) -> bool:
-        """Whether source and target pictures belong together one to one."""
+        """True if source and target pictures belong together one to one."""
         return self.train.paired
 
     @property
