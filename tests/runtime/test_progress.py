@@ -24,7 +24,7 @@ def test_a_line_with_the_rate_since_the_first_call(capsys, clock):
     bar = progress.Progress(7220, 0, pictures=4)
     bar.advance(10)  # compiles
     bar.log(10, {"loss/generator": 1.23456, "loss/discriminator": 0.5, "loss/cycle": 9.0})
-    assert _last(capsys) == "step 10/7220: loss/generator 1.23, loss/discriminator 0.5"
+    assert _last(capsys) == "step 10/7220: generator 1.23, discriminator 0.5"
     clock[0] += 5
     bar.advance(10)
     bar.log(20, {})
