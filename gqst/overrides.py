@@ -12,11 +12,12 @@ import pydantic
 from gqst import config, registry, types
 
 
-def load(path: str | pathlib.Path) -> config.Config:
-    """Returns the config of an experiment: the result of `get_config()` in a Python file.
+def load(path: str | pathlib.Path, *assignments: str) -> config.Config:
+    """Returns the config of an experiment: the result of `get_config()` in a Python file, with changes.
 
     Args:
       path: Path of the file, or the name of a config that comes with gqst, such as "quickstart".
+      assignments: Changes in the form `key=value`, as `override` takes them.
 
     Raises:
       InputError: The file is missing, raises an exception, has no `get_config`, or sets an unknown key or an invalid
@@ -37,7 +38,7 @@ def load(path: str | pathlib.Path) -> config.Config:
         raise types.InputError(f"config {file} cannot be run: {type(error).__name__}: {error}") from error
     if not isinstance(cfg, config.Config):
         raise types.InputError(f"config {file}: get_config() returned {cfg!r}, not a gqst Config")
-    return cfg
+    return override(cfg, assignments) if assignments else cfg
 
 
 def bundled() -> dict[str, pathlib.Path]:

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     from gqst.runtime import processes
     from gqst.training import loop, summary
 
-    cfg = overrides.override(overrides.load(flags.config), flags.set)
+    cfg = overrides.load(flags.config, *flags.set)
     if flags.dry_run:
         print(summary.describe(cfg))
         return

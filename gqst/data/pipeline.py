@@ -102,7 +102,7 @@ def make_iterator(
     dataset: sources.Dataset,
     cfg: config.Config,
     *,
-    batch_size: int,
+    batch_size: int | None = None,
     process_index: int = 0,
     process_count: int = 1,
     stack: int = 1,
@@ -117,7 +117,7 @@ def make_iterator(
     Args:
       dataset: A dataset from `sources.build`.
       cfg: The experiment, for seed, image_size and preprocess.
-      batch_size: Number of pictures of each domain in a batch of this process.
+      batch_size: Number of pictures of each domain in a batch of this process; None is its share of the config's.
       process_index: Index of this process.
       process_count: Number of processes.
       stack: Number of batches stacked along a new first axis, for steps that run in one dispatch.
@@ -127,6 +127,8 @@ def make_iterator(
     transforms.check(cfg.preprocess)
     if not 0 <= process_index < process_count:
         raise ValueError(f"process_index is {process_index} of {process_count} processes")
+    if batch_size is None:
+        batch_size = cfg.batch_size // process_count
     split = dataset.train
     loaders = _loaders(split, cfg, scale=cfg.preprocess.random_scale[1], cache=loading.Cache(cache_bytes))
     *orders, crops = np.random.SeedSequence(cfg.seed).spawn(len(loaders) + 1)

@@ -88,7 +88,7 @@ def from_generator(
     Raises:
       InputError: The data or the split does not exist.
     """
-    splits = sources.build(cfg.data, validation=cfg.validation).splits
+    splits = sources.load(cfg).splits
     name = split or ("test" if "test" in splits else "validation" if "validation" in splits else "train")
     if name not in splits:
         raise types.InputError(f"the data has no split {name!r}; it has: {', '.join(splits)}")

@@ -7,7 +7,7 @@ import jax
 from gqst.ops import color
 
 
-def translate(generator: Any, variables: Any, pictures: jax.Array, *, keep_colors: bool) -> jax.Array:
+def translate(generator: Any, variables: Any, pictures: jax.Array, *, keep_colors: bool = False) -> jax.Array:
     """Returns pictures as a trained generator translates them, f32[b h w 3] in [0, 1].
 
     Args:

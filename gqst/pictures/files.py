@@ -6,11 +6,13 @@ import io
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
+from gqst import types
 from gqst.pictures import decode
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
@@ -67,6 +69,27 @@ def write(path: pathlib.Path, picture: Picture) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as part:
         part.write_bytes(buffer.getvalue())
+
+
+def read_picture(path: str | os.PathLike[str]) -> Float[np.ndarray, "h w 3"]:
+    """Returns the picture in a file as float32 RGB in [0, 1], upright, with transparent parts over white.
+
+    Raises:
+      UnreadableError: The file is missing, damaged or not a picture.
+    """
+    return np.asarray(decode.decode(path), np.float32) / np.float32(255)
+
+
+def write_picture(path: str | os.PathLike[str], picture: Float[Any, "h w 3"]) -> None:
+    """Writes RGB in [0, 1] whole or not at all, in the format of the suffix: .jpg, .jpeg, .png or .webp.
+
+    Raises:
+      InputError: Another suffix.
+    """
+    file = pathlib.Path(path)
+    if file.suffix.lower() not in FORMATS:
+        raise types.InputError(f"{file} ends in no format that can be written: {', '.join(FORMATS)}")
+    write(file, Picture(rgb=np.asarray(picture, np.float32)))
 
 
 @contextlib.contextmanager

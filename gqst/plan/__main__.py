@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     from gqst.plan import estimate, hardware, report
     from gqst.runtime import progress
 
-    cfg = overrides.override(overrides.load(flags.config), flags.set)
+    cfg = overrides.load(flags.config, *flags.set)
     target = hardware.find(flags.target)
     estimated = estimate.estimate(
         cfg, target, find_largest=not flags.no_search, cache=cli.cache("plans"), say=progress.say

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     from gqst import overrides
     from gqst.sweep import report, search
 
-    cfg = overrides.override(overrides.load(flags.config), flags.set)
+    cfg = overrides.load(flags.config, *flags.set)
     spaces = [search.parse(text) for text in flags.search]
     cli.use_compilation_cache()
     trials = search.run(cfg, spaces, flags.study, trials=flags.trials, seed=flags.seed, pruning=not flags.no_pruning)

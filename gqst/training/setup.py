@@ -100,7 +100,6 @@ def opened(
         batches = pipeline.make_iterator(
             dataset,
             cfg,
-            batch_size=cfg.batch_size // jax.process_count(),
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             stack=cfg.steps_per_dispatch,
@@ -185,7 +184,7 @@ def abstract(tree: Any) -> Any:
 def _build(
     cfg: config.Config, mode: parallel.Mode, devices: int | None
 ) -> tuple[sources.Dataset, Recipe, parallel.Parallel]:
-    dataset = sources.build(cfg.data, validation=cfg.validation)
+    dataset = sources.load(cfg)
     recipe = Recipe(cfg, paired=dataset.paired)
     return (
         dataset,

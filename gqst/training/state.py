@@ -10,6 +10,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from gqst.losses import base as losses
+from gqst.runtime import devices
 from gqst.training.recipe import Recipe
 
 HEADS = "heads"
@@ -110,6 +111,17 @@ def create(recipe: Recipe, key: jax.Array, initial: Mapping[str, Mapping[str, An
         pool=pool,
         key=run_key,
     )
+
+
+def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
+    """Returns a new state on the default device.
+
+    Args:
+      recipe: The static parts.
+      key: Typed random key, as `jax.random.key` makes it.
+    """
+    jitted = jax.jit(lambda key, initial: create(recipe, key, initial), compiler_options=devices.compile_options(0))
+    return jitted(key, recipe.initial)
 
 
 def draw(

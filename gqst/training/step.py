@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from gqst import types
+from gqst.runtime import devices
 from gqst.training import gradients
 from gqst.training.recipe import Recipe
 from gqst.training.state import Player, Pool, TrainState, create, draw
@@ -71,6 +72,16 @@ def build(recipe: Recipe, *, axis_name: str | None = None) -> Step:
         return new_state, metrics
 
     return step
+
+
+def train_step(recipe: Recipe) -> Callable[[TrainState, types.Batch], tuple[TrainState, types.Metrics]]:
+    """Returns the compiled step (state, batch) -> (state, metrics) on the default device, for loops of one's own.
+
+    The arrays of the state are donated: keep the returned one.
+    """
+    jitted = jax.jit(build(recipe), donate_argnums=0, compiler_options=devices.compile_options(1))
+    frozen = jax.device_put(recipe.frozen)
+    return lambda state, batch: jitted(state, batch, frozen)
 
 
 def repeat(step: Step) -> Step:

@@ -21,7 +21,7 @@ def describe(cfg: config.Config) -> str:
     Raises:
       InputError: Config or data cannot be used.
     """
-    dataset = sources.build(cfg.data, validation=cfg.validation)
+    dataset = sources.load(cfg)
     recipe = Recipe(cfg, paired=dataset.paired)
     state, metrics = trace(recipe)
     with progress.Counter("reading pictures") as counter:

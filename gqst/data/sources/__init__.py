@@ -9,10 +9,29 @@ from gqst.data.sources import base
 from gqst.data.sources.base import SOURCES, Dataset, Pictures, Split
 from gqst.pictures.decode import UnreadableError
 
-__all__ = ["SOURCES", "Dataset", "Pictures", "Split", "UnreadableError", "build", "check", "is_paired"]
+__all__ = [
+    "SOURCES",
+    "Dataset",
+    "Pictures",
+    "Split",
+    "UnreadableError",
+    "build",
+    "check",
+    "is_paired",
+    "load",
+]
 
 _MOST_VALIDATION = 64  # where it is given as a fraction
 _SMALLEST_DECODE = 32
+
+
+def load(cfg: config.Config) -> Dataset:
+    """Returns the dataset of a config, with its validation pictures held out of the training split.
+
+    Raises:
+      InputError: An unknown source or option, a missing folder, or an empty domain.
+    """
+    return build(cfg.data, validation=cfg.validation)
 
 
 def build(choice: config.Choice, *, validation: int | float = 0) -> Dataset:
