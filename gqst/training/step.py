@@ -178,4 +178,5 @@ def _average(ema: Mapping[str, Any], gen: Player, decay: float, step: jax.Array)
     """The running average after a step; it forgets faster at first, so that it is not stuck at the start."""
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     variables = {direction: {"params": gen.params[direction], **gen.stats[direction]} for direction in ema}
-    return jax.tree.map(lambda old, new: kept * old + (1.0 - kept) * new, ema, variables)
+    # A step of `kept` from the new variables to the average: the other way round, 1 - (1 - kept) would be rounded.
+    return optax.incremental_update(ema, variables, kept)
