@@ -60,13 +60,13 @@ def main(argv: list[str] | None = None) -> int:
 
     suffix = None if flags.format == "keep" else f".{flags.format}"
     index, count = flags.share
-    jobs = batch.plan(flags.input, flags.output, suffix=suffix)[index::count]
+    jobs = batch.collect(flags.input, flags.output, suffix=suffix)[index::count]
     cli.use_compilation_cache()
     generator = gqst.load_generator(
         flags.workdir, which=flags.checkpoint, direction=flags.direction, keep_colors=flags.keep_colors
     )
     with progress.Counter("stylising") as counter:
-        outcome = batch.run(
+        outcome = batch.stylize(
             generator, jobs, max_size=flags.max_size, skip_existing=flags.skip_existing, progress=counter
         )
     print(

@@ -128,7 +128,7 @@ def test_train_runs_and_resumes(kernel: Start, tmp_path: pathlib.Path):
     assert "1 CPU device:" in _text(cells["devices"])
     assert "losses:" in _text(cells["dry-run"])
     assert "finished: 4 steps" in first
-    assert grid.shape[:2] == (286, 268)  # two columns of two held-out pictures
+    assert grid.shape[:2] == (300, 280)  # two columns of two held-out pictures
     assert curves.shape[1] > 400
     assert "going on from step 4 of 6" in _text(cells["longer"])
     assert "finished: 6 steps" in _text(cells["longer"])

@@ -73,8 +73,8 @@ def test_every_picture_of_a_folder_at_its_own_size(capsys, workdir, photos, tmp_
 
 
 def test_the_file_is_what_the_generator_gives(generator, photos, tmp_path):
-    job = batch.plan([str(photos / "deep" / "again.png")], tmp_path / "out")
-    assert batch.run(generator, job) == batch.Outcome(written=1, skipped=0, failed=0)
+    job = batch.collect([str(photos / "deep" / "again.png")], tmp_path / "out")
+    assert batch.stylize(generator, job) == batch.Outcome(written=1, skipped=0, failed=0)
     source = np.asarray(Image.open(photos / "deep" / "again.png"), np.float32) / 255
     written = np.asarray(Image.open(tmp_path / "out" / "again.png"), np.float32) / 255
     np.testing.assert_allclose(written, generator(source), atol=0.5 / 255 + 1e-6)
@@ -87,8 +87,8 @@ def test_all_devices_work_and_give_the_same(generator, tmp_path, monkeypatch):
     used = set()
     on = generator_module.Generator.on
     monkeypatch.setattr(generator_module.Generator, "on", lambda self, device: used.add(device) or on(self, device))
-    jobs = batch.plan([str(tmp_path)], tmp_path / "out")
-    assert batch.run(generator, jobs).written == 12
+    jobs = batch.collect([str(tmp_path)], tmp_path / "out")
+    assert batch.stylize(generator, jobs).written == 12
     assert used == set(jax.local_devices()) and len(used) == 8
     for job in jobs:
         source, written = (np.asarray(Image.open(p), np.float32) / 255 for p in (job.source, job.output))
@@ -120,20 +120,20 @@ def test_a_batch_is_its_pictures(generator):
 
 
 def test_what_is_there_is_skipped_and_large_pictures_shrink(generator, photos, tmp_path):
-    jobs = batch.plan([str(photos / "odd.jpg")], tmp_path / "out", suffix=".png")
-    batch.run(generator, jobs, max_size=32)
+    jobs = batch.collect([str(photos / "odd.jpg")], tmp_path / "out", suffix=".png")
+    batch.stylize(generator, jobs, max_size=32)
     assert Image.open(tmp_path / "out" / "odd.png").size == (32, 25)
-    assert batch.run(generator, jobs, skip_existing=True) == batch.Outcome(written=0, skipped=1, failed=0)
+    assert batch.stylize(generator, jobs, skip_existing=True) == batch.Outcome(written=0, skipped=1, failed=0)
 
 
 def test_inputs_are_never_replaced_nor_results_mixed_up(photos, tmp_path):
     with pytest.raises(types.InputError, match="is one of the inputs and would be replaced"):
-        batch.plan([str(photos)], photos)
+        batch.collect([str(photos)], photos)
     Image.new("RGB", (40, 40)).save(photos / "odd.png")
     with pytest.raises(types.InputError, match=r"would both be written to .*odd\.png"):
-        batch.plan([str(photos)], tmp_path / "out", suffix=".png")
+        batch.collect([str(photos)], tmp_path / "out", suffix=".png")
     with pytest.raises(types.InputError, match="there is no picture or folder nowhere"):
-        batch.plan(["nowhere"], tmp_path / "out")
+        batch.collect(["nowhere"], tmp_path / "out")
 
 
 def test_a_failed_write_leaves_the_old_file(monkeypatch, tmp_path):
@@ -154,9 +154,9 @@ def test_a_full_disk_is_one_sentence(monkeypatch, generator, photos, tmp_path):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "write", fail)
-    jobs = batch.plan([str(photos / "odd.jpg")], tmp_path / "out")
+    jobs = batch.collect([str(photos / "odd.jpg")], tmp_path / "out")
     with pytest.raises(types.InputError, match=r"cannot write .*odd.jpg: No space left on device; free"):
-        batch.run(generator, jobs)
+        batch.stylize(generator, jobs)
 
 
 def test_best_last_and_a_step(workdir):

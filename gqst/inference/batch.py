@@ -48,7 +48,7 @@ class Outcome:
     failed: int
 
 
-def plan(inputs: Sequence[str], output: pathlib.Path, *, suffix: str | None = None) -> list[Job]:
+def collect(inputs: Sequence[str], output: pathlib.Path, *, suffix: str | None = None) -> list[Job]:
     """Returns the files to stylise, with all pictures in and below the folders; results keep their subfolders.
 
     Args:
@@ -85,7 +85,7 @@ def plan(inputs: Sequence[str], output: pathlib.Path, *, suffix: str | None = No
     return jobs
 
 
-def run(
+def stylize(
     generator: Generator,
     jobs: Sequence[Job],
     *,
