@@ -122,12 +122,10 @@ class Unreadable:
 
 
 @dataclasses.dataclass(frozen=True)
-class Watched:
-    """Pictures whose failures are recorded and not tried again."""
+class Wrapped:
+    """Pictures that pass on to others all but what a subclass overrides."""
 
     pictures: Pictures
-    unreadable: Unreadable
-    _errors: dict[int, decode.UnreadableError] = dataclasses.field(default_factory=dict)
 
     @property
     def origin(self) -> str:
@@ -144,6 +142,18 @@ class Watched:
 
     def load(self, index: int, *, shorter: int | None = None) -> Image.Image:
         """See `Pictures.load`."""
+        return self.pictures.load(index, shorter=shorter)
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched(Wrapped):
+    """Pictures whose failures are recorded and not tried again."""
+
+    unreadable: Unreadable
+    _errors: dict[int, decode.UnreadableError] = dataclasses.field(default_factory=dict)
+
+    def load(self, index: int, *, shorter: int | None = None) -> Image.Image:
+        """See `Pictures.load`."""
         if earlier := self._errors.get(index):
             raise decode.UnreadableError(earlier.name, earlier.reason)
         try:
@@ -155,16 +165,10 @@ class Watched:
 
 
 @dataclasses.dataclass(frozen=True)
-class Subset:
+class Subset(Wrapped):
     """Some of the pictures, in the order of `indices`."""
 
-    pictures: Pictures
     indices: Sequence[int]
-
-    @property
-    def origin(self) -> str:
-        """See `Pictures.origin`."""
-        return self.pictures.origin
 
     def __len__(self) -> int:
         """Number of pictures, readable or not."""

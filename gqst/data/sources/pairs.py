@@ -44,25 +44,12 @@ def pairs(*, root: str, direction: Literal["AtoB", "BtoA"] = "AtoB") -> base.Dat
 
 
 @dataclasses.dataclass(frozen=True)
-class Half:
+class Half(base.Wrapped):
     """The left (0) or right (1) half of every picture."""
 
     pictures: paths.Files
     decode: Callable[[int], Image.Image]
     side: int
-
-    @property
-    def origin(self) -> str:
-        """See `Pictures.origin`."""
-        return self.pictures.origin
-
-    def __len__(self) -> int:
-        """Number of pictures, readable or not."""
-        return len(self.pictures)
-
-    def name(self, index: int) -> str:
-        """See `Pictures.name`."""
-        return self.pictures.name(index)
 
     def load(self, index: int, *, shorter: int | None = None) -> Image.Image:
         """See `Pictures.load`."""
