@@ -47,7 +47,7 @@ class Checkpoints:
         Args:
           directory: The folder.
           keep: Number of newest checkpoints to preserve.
-          keep_every: Checkpoints at multiples of it are preserved for good; None preserves none besides.
+          keep_every: Interval in steps of the checkpoints that are preserved for good; None for no others.
 
         Raises:
           InputError: The folder cannot be created or written to.
@@ -71,7 +71,7 @@ class Checkpoints:
         return [entry.step for entry in self._manager.checkpoints]
 
     def keep(self, steps: Sequence[int]) -> None:
-        """Preserves these steps' checkpoints, those of the best rounds, in place of those named before."""
+        """Preserves the checkpoints of these steps, the best rounds, instead of those of the previous call."""
         self._best.steps = frozenset(steps)
 
     def drop_after(self, step: int) -> None:
@@ -84,7 +84,7 @@ class Checkpoints:
         """Starts writing a checkpoint of a state; the state may be donated as soon as this returns.
 
         Raises:
-          InputError: this or the previous checkpoint could not be written.
+          InputError: This or the previous checkpoint could not be written.
         """
         step = int(state.step)
         if step in self.steps:
@@ -112,7 +112,7 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            # Orbax raises here what `wait` has raised already.
+            # Orbax raises again what `wait` has raised.
             with contextlib.suppress(Exception):
                 self._manager.close()
 

@@ -28,7 +28,7 @@ _REMAT_POLICIES = {
     "blocks": jax.checkpoint_policies.save_only_these_names(blocks.KEPT),
     "all": jax.checkpoint_policies.nothing_saveable,
 }
-"""What a pass of the generator leaves in memory for its gradient."""
+"""Activations that a pass of the generator keeps for its gradient, by `Config.remat`."""
 
 
 class Gradients(NamedTuple):
@@ -46,12 +46,12 @@ class Gradients(NamedTuple):
 
 
 class Fakes(NamedTuple):
-    """The part of the generator's pass that the discriminator's starts from.
+    """Results of the generator's pass that the discriminator's pass reuses.
 
     Attributes:
       pictures: Fakes f32[b h w c] by direction, without gradient.
-      features: Activations of the discriminator's feature network by direction, picture and layer, as far as they
-        are computed already.
+      features: Activations of the discriminator's feature network by direction, picture and layer; only those that
+        need not be computed again.
     """
 
     pictures: Mapping[str, jax.Array]
@@ -100,12 +100,12 @@ def of_discriminator(
     """Returns the discriminators' gradients on pictures with these keys.
 
     Args:
-      recipe: The static parts.
-      state: The state before the step.
-      frozen: The feature networks' parameters.
-      batch: The pictures.
-      keys: A random key for each picture.
-      fakes: The fakes that the discriminators are shown, and the features that need not be computed again.
+      recipe: Static parts of the step.
+      state: State before the step.
+      frozen: Parameters of the feature networks.
+      batch: Pictures of both domains.
+      keys: Random key of each picture.
+      fakes: Fakes that the discriminators are shown, and features that need not be computed again.
     """
     views = _views(recipe, batch)
 
@@ -135,8 +135,8 @@ def of_discriminator(
 def generate(recipe: Recipe, params: Any, stats: Mapping[str, Any], views: Views) -> tuple[Views, dict[str, Any]]:
     """Returns all pictures that the terms need, and the stats afterwards.
 
-    By direction these are `fake`, and `identity` and `cycled` if needed. Only the sources go into the stats: they are
-    what the generator will see when it is used.
+    By direction these are `fake`, and `identity` and `cycled` if needed. Only the pass over the sources updates the
+    stats, because sources are what the generator sees at inference.
     """
     outputs: Views = {}
     new_stats = {}
@@ -159,7 +159,7 @@ def generate(recipe: Recipe, params: Any, stats: Mapping[str, Any], views: Views
 def judge_of(recipe: Recipe, params: Any, stats: Mapping[str, Any], frozen: Frozen, source: jax.Array) -> Any:
     """Returns the discriminator as a function of pictures -> (verdict, stats).
 
-    The function also takes the activations of its feature network, where they are computed already.
+    The function also takes the activations of its feature network, if they are computed already.
     """
 
     def judge(pictures: jax.Array, features: Any = None, *, update_stats: bool = False) -> tuple[models.Verdict, Any]:
@@ -177,7 +177,7 @@ def judge_of(recipe: Recipe, params: Any, stats: Mapping[str, Any], frozen: Froz
 
 
 def _views(recipe: Recipe, batch: types.Batch) -> Views:
-    """The batch as each direction sees it."""
+    """The batch by direction of translation, with source and target swapped for the backward one."""
     grey = recipe.config.keep_colors
     source, target = (color.grey(x) if grey else x for x in (batch["source"], batch["target"]))
     views = {FORWARD: {"source": source, "target": target}, BACKWARD: {"source": target, "target": source}}
@@ -192,7 +192,7 @@ def _translate(
     recipe: Recipe, params: Any, stats: Mapping[str, Any], pictures: jax.Array, **options: Any
 ) -> tuple[Any, Any]:
     """The generator's output for the pictures, and its stats afterwards."""
-    # Only a network with averages of its own behaves differently in training.
+    # Only networks with running statistics behave differently in training.
     if stats:
         options["train"] = True
 
@@ -207,11 +207,11 @@ def _translate(
 def _encode(
     recipe: Recipe, params: Any, stats: Mapping[str, Any], pictures: Mapping[str, jax.Array]
 ) -> dict[str, dict[str, jax.Array]]:
-    """The activations of the generator's encoder that terms look at, by picture and layer."""
+    """The activations of the generator's encoder that terms read, by picture and layer."""
     encoded = {}
     for name, taps in recipe.encoded.items():
         activations, _ = _translate(recipe, params, stats, pictures[name], taps=taps)
-        # In the order of the config: JAX sorts the names where it computes again.
+        # In the order of the config, because jax.checkpoint returns dictionaries sorted by name.
         encoded[name] = {layer: activations[layer] for layer in taps}
     return encoded
 

@@ -1,4 +1,4 @@
-"""The files of a run for people: metrics as JSON lines and TensorBoard events, the trail, sample grids as PNG."""
+"""The log of a run: metrics as JSON lines and TensorBoard events, decisions as JSON lines, sample grids as PNG."""
 
 import json
 import pathlib
@@ -20,7 +20,7 @@ class Log:
     """
 
     def __init__(self, workdir: pathlib.Path, *, step: int, decisions: int = 0):
-        """Opens the files of a run that goes on after `step`; lines of later steps are dropped.
+        """Opens the files of a run that continues after `step`; lines of later steps are dropped.
 
         Args:
           workdir: Folder of the run.
@@ -47,7 +47,7 @@ class Log:
                 self._events.add_scalar(name, value, step)
 
     def decision(self, step: int, decision: Mapping[str, Any]) -> None:
-        """Writes one line of the trail of what quality changed, and events for the numbers of a target's decision."""
+        """Writes one line of `decisions.jsonl`, and events for the numbers of a target's decision."""
         self._trail.write(json.dumps({"step": step, **decision}) + "\n")
         self.decisions += 1
         if "target" in decision:
@@ -73,7 +73,7 @@ class Log:
 
 
 class NullLog(Log):
-    """A log that writes nothing: of several processes the first one writes."""
+    """A log that writes nothing, for all processes but the first."""
 
     def __init__(self, workdir: pathlib.Path, *, step: int, decisions: int = 0):
         """Opens nothing."""
@@ -84,7 +84,7 @@ class NullLog(Log):
         """Does nothing."""
 
     def decision(self, step: int, decision: Mapping[str, Any]) -> None:
-        """Counts."""
+        """Counts the decision."""
         self.decisions += 1
 
     def samples(self, step: int, columns: Mapping[str, Float[np.ndarray, "n h w 3"]]) -> pathlib.Path:

@@ -1,4 +1,4 @@
-"""The loop of a run: the only module that puts side effects in order."""
+"""The training loop: the only module that puts side effects in order."""
 
 import dataclasses
 import enum
@@ -15,13 +15,13 @@ from gqst.quality import alarms, selection
 from gqst.runtime import processes, progress
 from gqst.training import parallel, setup
 from gqst.training.log import Mean
-from gqst.training.round import RoundResult
+from gqst.training.rounds import RoundResult
 
 MAX_ROUND_SHARE = 0.05
-"""Share of the time that rounds may take before the run says what would lower it."""
+"""Share of the time that rounds may take before the run suggests how to lower it."""
 
 SOUND_START = 0.9
-"""contrast_structure of the first fakes above which a run may go back to its start; below it is left to learn."""
+"""contrast_structure of the initial fakes above which a run may roll back to its start; below, it is left to learn."""
 
 
 class Ending(enum.Enum):
@@ -50,7 +50,7 @@ class Result:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is over; otherwise a signal stopped it, and it can go on."""
+        """True if the run is over; otherwise a signal stopped it, and it can be resumed."""
         return self.ending is not Ending.STOPPED
 
 
@@ -64,22 +64,22 @@ def fit(
     quiet: bool = False,
     profile_calls: int = 0,
 ) -> Result:
-    """Trains in `workdir` until `cfg.steps`, going on from its newest checkpoint if it has one.
+    """Trains in `workdir` until `cfg.steps`, from its newest checkpoint if it has one.
 
-    SIGTERM and Ctrl-C end it after the step at hand, saved. Several processes of one run, joined by
+    SIGTERM and Ctrl-C end it after the current step, which is saved. Several processes of one run, joined by
     `processes.joined`, all make the same call, with a workdir on storage that they share.
 
     Args:
       cfg: The experiment.
       workdir: Folder of the run; created if absent.
       mode: `jit` or `pmap`.
-      devices: Number of devices to use, where this is the only process; None uses all.
+      devices: Number of devices to use, if this is the only process; None uses all.
       on_round: Called after every round, on process 0, with step, metrics and the path of the sample grid.
-      quiet: Whether to show no progress.
+      quiet: Whether to hide progress.
       profile_calls: Number of calls to the devices to trace for XProf, into `<workdir>/profile`.
 
     Returns:
-      Step and reason of the end.
+      Last step, reason of the end, and best round.
 
     Raises:
       InputError: Config, data or workdir cannot be used, or a checkpoint cannot be written.
@@ -104,7 +104,7 @@ def train(run: setup.Run) -> Ending:
         rounds.run(run, metrics)
     while True:
         try:
-            # 1. The end: all steps done, a signal, or nothing better for long. The last metrics may still send it back.
+            # 1. The end: all steps done, a signal, or nothing better for long. The last metrics may still roll it back.
             ending = _ending(run)
             if ending is not None:
                 metrics.read()
@@ -127,7 +127,7 @@ def train(run: setup.Run) -> Ending:
             )
             save_due = save_due or bool(run.stop.signal)
             if log_due or round_due or save_due:
-                # Nothing is saved or shown of a state whose loss is not finite.
+                # A state whose loss is not finite is never saved or shown.
                 metrics.read()
             # 4. Training metrics.
             if log_due:
@@ -151,7 +151,7 @@ def train(run: setup.Run) -> Ending:
 
 
 class SetbackError(Exception):
-    """The run cannot go on from where it is."""
+    """Raised when a run cannot continue from its present state."""
 
     def __init__(self, alarm: alarms.Alarm, step: int):
         super().__init__(alarm.message)
@@ -204,12 +204,12 @@ class _Rounds:
           SetbackError: The fakes call for going back.
         """
         started = time.monotonic()
-        # 1. Measure; the figures of one process count, so that all decide alike.
+        # 1. Measure; all processes take the numbers of the first, so that they decide alike.
         single = run.parallel.single(run.state)
-        result = run.round(single.ema, run.step)
+        result = run.measure(single.ema, run.step)
         metrics, standing, raised = _agreed(result)
         metrics |= self._times(started, run.progress)
-        # 2. Alarms, said loudly. Before the first step there is nothing to say yet.
+        # 2. Alarms, on the terminal and in the log; before the first step there is nothing to report.
         samples = run.log.samples(run.step, result.columns)
         raised += alarms.of_training(training.since_round.take(), training.last)
         for alarm in raised if run.step else ():
@@ -260,7 +260,7 @@ class _Rounds:
 
 
 def _ending(run: setup.Run) -> Ending | None:
-    """The reason to end now; None to go on."""
+    """The reason to end at this step; None to continue."""
     if run.step >= run.config.steps:
         return Ending.FINISHED
     if run.stop.signal:
@@ -269,7 +269,7 @@ def _ending(run: setup.Run) -> Ending | None:
 
 
 def _agreed(result: RoundResult) -> tuple[dict[str, Any], selection.Standing, list[alarms.Alarm]]:
-    """The figures of a round as process 0 has them."""
+    """The result of a round as process 0 measured it."""
     own = [result.metrics, dataclasses.astuple(result.standing), [dataclasses.astuple(a) for a in result.alarms]]
     metrics, standing, raised = processes.broadcast(own)
     return metrics, selection.Standing(*standing), [alarms.Alarm(*alarm) for alarm in raised]
@@ -286,7 +286,7 @@ def _save(run: setup.Run) -> None:
 
 
 def _roll_back(run: setup.Run, setback: SetbackError) -> None:
-    """Goes back to the last good state with a smaller learning rate; RunError if there is none, or once too often."""
+    """Goes back to the last good state with a smaller learning rate; RunError if none is left or allowed."""
     run.checkpoints.wait()
     good = setback.step if setback.alarm.kind == "not_finite" else run.memory.good
     single = None

@@ -11,8 +11,8 @@ def build(cfg: config.Optimizer, *, steps: int) -> optax.GradientTransformation:
     """Returns the optimiser of a config.
 
     Args:
-      cfg: The optimiser's section of a config.
-      steps: Length of the whole run; linear_decay and cosine reach 0 there.
+      cfg: Section of the optimiser in a config.
+      steps: Number of steps of the whole run, after which linear_decay and cosine reach 0.
 
     Raises:
       InputError: An option that the optimiser does not take, or a decay outside the run.

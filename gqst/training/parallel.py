@@ -1,4 +1,4 @@
-"""The training step on all devices: one program in a global view (jit), or one replica a device (pmap)."""
+"""The training step on all devices: one program in a global view (jit), or one replica per device (pmap)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
@@ -31,7 +31,7 @@ class Parallel(Protocol):
         """Returns a new state on the devices."""
 
     def put(self, batch: types.Batch) -> types.Batch:
-        """Returns this process's share of a batch on its devices; stacked [k, b, ...] where steps are repeated."""
+        """Returns this process's share of a batch, [k, b, ...] if steps are repeated, placed on its devices."""
 
     def step(self, state: TrainState, batch: types.Batch) -> tuple[TrainState, types.Metrics]:
         """Returns the state after the step and its metrics; the arrays of `state` are donated."""
@@ -54,7 +54,7 @@ def build(
     """Returns the parallel form of a recipe's step.
 
     Args:
-      recipe: The static parts of the step.
+      recipe: Static parts of the step.
       mode: `jit` (one program over a ("data",) mesh) or `pmap`.
       batch_size: Pictures of each domain in a step, over all devices.
       repeats: Steps in one dispatch.
@@ -79,7 +79,7 @@ def check_batch(batch_size: int, *, devices: int, accumulate: int) -> None:
 
 
 def jitted(train_step: step.Step, mesh: runtime_devices.DeviceMesh, *, repeats: int = 1) -> Any:
-    """Returns the step in one global view of these devices; to compile for them, they need not be present."""
+    """Returns the step in one global view of these devices, which need not be present to compile for them."""
     return jax.jit(
         train_step,
         donate_argnums=0,
@@ -118,7 +118,7 @@ class _Pmap:
     def __init__(self, recipe: Recipe, repeats: int, devices: Sequence[jax.Device]):
         self.traces = 0
         self.mesh = runtime_devices.DeviceMesh(devices)
-        # pmap takes and gives the rows of this process's own devices.
+        # pmap takes and returns the rows of this process's own devices.
         self._local = runtime_devices.DeviceMesh([d for d in devices if d.process_index == jax.process_index()])
         self._batch_axis = 0 if repeats == 1 else 1
         self._frozen = self.spread(recipe.frozen)
@@ -162,7 +162,7 @@ class _Pmap:
 
 
 def _creator(recipe: Recipe, mesh: runtime_devices.DeviceMesh) -> Callable[[int], TrainState]:
-    """A function from the seed to a new state, replicated on all devices; what runs once is hardly optimised."""
+    """A function from a seed to a new state, replicated on all devices; it runs once and is hardly optimised."""
     jitted_create = jax.jit(
         lambda key, initial: create(recipe, key, initial),
         out_shardings=mesh.replicated,

@@ -1,4 +1,4 @@
-"""The static parts of a training step: what a config and its data come to, built once."""
+"""The static parts of a training step, built once from a config."""
 
 import copy
 import dataclasses
@@ -30,7 +30,7 @@ class Recipe:
 
     Attributes:
       config: The experiment.
-      paired: Whether target i of a batch is the truth of source i.
+      paired: Whether target i of a batch is the ground truth of source i.
 
     Raises:
       InputError: The config names something that does not exist, or parts that do not go together.
@@ -46,7 +46,7 @@ class Recipe:
             raise types.InputError("conditional=True needs paired data: D(x, y) has no meaning without pairs")
         if cfg.conditional and cfg.pool_size:
             raise types.InputError(f"pool_size={cfg.pool_size} does not go with conditional=True: set it to 0")
-        # A metric that does not exist, or that this data does not have, is found before training.
+        # Metrics that do not exist, or that this data cannot give, are refused before training.
         metrics.of_round(
             cfg.metrics,
             [target.metric for target in self.targets],
@@ -81,27 +81,27 @@ class Recipe:
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """The directions of translation that are trained: both where a term needs cycles."""
+        """The directions of translation that are trained: both if a term needs cycles."""
         return directions(self.objective)
 
     @property
     def cycled(self) -> bool:
-        """Whether both directions are trained and G'(G(x)) is computed."""
+        """True if both directions are trained and G'(G(x)) is computed."""
         return BACKWARD in self.directions
 
     @property
     def identity(self) -> bool:
-        """Whether G(target) is needed."""
+        """True if G(target) is needed."""
         return losses.needs(self.objective, "identity")
 
     @property
     def adversarial(self) -> bool:
-        """Whether a discriminator is trained."""
+        """True if a discriminator is trained."""
         return losses.needs(self.objective, "logits")
 
     @property
     def activations(self) -> bool:
-        """Whether the discriminator's inner activations are needed."""
+        """True if the discriminator's inner activations are needed."""
         return losses.needs(self.objective, "activations")
 
     # The players.
@@ -113,7 +113,7 @@ class Recipe:
 
     @functools.cached_property
     def discriminator(self) -> nn.Module:
-        """The discriminator's module, likewise."""
+        """The discriminator's module, the same for both directions."""
         return models.build_discriminator(self.config)
 
     @functools.cached_property
@@ -150,7 +150,7 @@ class Recipe:
 
     @functools.cached_property
     def feature_layers(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """Layers by feature network and picture that the terms and the discriminator look at."""
+        """Layers that the terms and the discriminator read, by feature network and picture."""
         layers = losses.features(self.objective)
         if self.judged is not None:
             network, judged = self.judged
@@ -171,22 +171,22 @@ class Recipe:
 
     @functools.cached_property
     def encoded(self) -> dict[str, tuple[str, ...]]:
-        """Layers of the generator's encoder that terms look at, by picture."""
-        asked = [entry.term.encoder for entry in self.objective if entry.term.encoder is not None]
-        if not asked:
+        """Layers of the generator's encoder that terms read, by picture."""
+        specs = [entry.term.encoder for entry in self.objective if entry.term.encoder is not None]
+        if not specs:
             return {}
         name = self.config.generator.name
         if not hasattr(self.generator, "taps"):
             raise types.InputError(
                 f"generator {name!r} does not show its encoder's layers, which a loss needs: choose another"
             )
-        choices = {layers for _, layers in asked}
+        choices = {layers for _, layers in specs}
         if len(choices) > 1:
             raise types.InputError(
                 f"losses ask for different layers of the generator: {sorted(choices)}; give all the same"
             )
         layers = tuple(choices.pop() or self._taps)
-        return {picture: layers for pictures, _ in asked for picture in pictures}
+        return {picture: layers for pictures, _ in specs for picture in pictures}
 
     @functools.cached_property
     def heads(self) -> dict[str, nn.Module]:
@@ -198,7 +198,7 @@ class Recipe:
                 raise types.InputError(f"loss {entry.label!r}: all losses of the term {entry.name!r} share one width")
         return heads
 
-    # What is built from it.
+    # Initial variables, and the form for pmap.
 
     def init_generator(self, key: jax.Array, initial: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the first variables of a generator; those in `initial` replace random ones."""
@@ -237,7 +237,7 @@ class Recipe:
         return generator.taps
 
     def _zero_features(self, picture: jax.Array) -> dict[str, Any]:
-        """What a discriminator takes besides pictures, as zeros of the right shapes."""
+        """The discriminator's inputs besides pictures, as zeros of the right shapes."""
         if self.judged is None:
             return {}
         network, layers = self.judged
@@ -246,7 +246,7 @@ class Recipe:
         return {"features": jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)}
 
     def _check_encoder(self, variables: Any) -> None:
-        """Raises InputError if the generator lacks layers that losses look at."""
+        """Raises InputError if the generator lacks layers that losses read."""
         size = self.config.image_size
         for taps in set(self.encoded.values()):
             encode = functools.partial(self.generator.apply, taps=taps)
@@ -259,7 +259,7 @@ class Recipe:
 
 
 def directions(objective: losses.Objective) -> tuple[str, ...]:
-    """Returns the directions of translation that an objective trains: both where a term needs cycles."""
+    """Returns the directions of translation that an objective trains: both if a term needs cycles."""
     return (FORWARD, BACKWARD) if losses.needs(objective, "cycled") else (FORWARD,)
 
 

@@ -16,7 +16,7 @@ from gqst.runtime import devices
 from gqst.training.recipe import BACKWARD, FORWARD, Recipe
 
 FEWEST = 10
-"""Pictures of each domain below which a distance of features says nothing, and targets are not the style."""
+"""Smallest number of pictures of a domain for which distances of features mean something."""
 
 
 class RoundResult(NamedTuple):
@@ -59,12 +59,12 @@ class Round:
         Args:
           recipe: Recipe of the run.
           held_out: Source and target, f32[n h w 3] in [0, 1]; n of each may differ unless they are paired.
-          paired: Whether target i is the truth of source i.
+          paired: Whether target i is the ground truth of source i.
           batch_size: Number of pictures in one call.
           samples: Number of pictures in the sample grid.
           mesh: Devices that share the pictures.
           settled_at: Step from which a generator that does nothing raises an alarm.
-          named: Metrics to measure beside those that are measured always: `Config.metrics`.
+          named: Metrics to measure besides those that are always measured: `Config.metrics`.
 
         Raises:
           InputError: A metric does not exist, or cannot be measured on this data.
@@ -92,7 +92,7 @@ class Round:
         self._embedders = {
             name: networks.Embedder(params, name, mesh=mesh) for name, params in networks.load(self._of_sets).items()
         }
-        # Features of the style by network: computed in the first round, because they stay the same.
+        # Features of the style by network, which the first round computes for all.
         self._style: dict[str, np.ndarray] = {}
         self.traces = 0
         self._translate = jax.jit(
@@ -107,7 +107,7 @@ class Round:
         values: dict[str, Any] = {name: float(np.mean(column)) for name, column in columns.items()}
         source, style, fake = self._held_out["source"], self._held_out["target"], pictures["fake"]
         if self._recipe.config.keep_colors:
-            # Colours are no part of the style then.
+            # The style is then one of brightness alone.
             source, fake, style = (np.asarray(color.grey(jnp.asarray(x))) for x in (source, fake, style))
         values |= self._measure_sets(fake, style)
         for metric in self._combined:
@@ -120,7 +120,7 @@ class Round:
             shortfall=sum(target.shortfall(values[target.metric]) for target in self._recipe.targets),
         )
         raised = alarms.of_pictures(source, fake, settled=step >= self._settled_at)
-        # Fakes come right after their sources: jax.tree has sorted the names.
+        # Fakes come right after their sources; jax.tree has sorted the names.
         grid = {"source": self._held_out["source"], "fake": pictures["fake"], **pictures}
         if self._paired:
             grid["target"] = self._held_out["target"]
@@ -183,7 +183,7 @@ class Round:
                     continue
                 values |= networks.measure(chosen, params, output, reference)
                 if kind == "truth":
-                    # The untouched sources show how much there was to gain.
+                    # The metrics of the untouched sources, as a baseline.
                     untouched = networks.measure(chosen, params, source, reference)
                     values |= {f"{metric}_source": value for metric, value in untouched.items()}
         return outputs, values

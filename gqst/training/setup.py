@@ -16,7 +16,7 @@ from gqst.quality import memory
 from gqst.runtime import processes, profiler, progress, signals
 from gqst.training import checkpoint, log, parallel, summary
 from gqst.training.recipe import Recipe
-from gqst.training.round import FEWEST, Round
+from gqst.training.rounds import FEWEST, Round
 from gqst.training.state import TrainState
 
 OnRound = Callable[[int, Mapping[str, Any], pathlib.Path], None]
@@ -31,15 +31,15 @@ class Run:
       config: The experiment.
       workdir: Folder of the run.
       recipe: Static parts of the step.
-      parallel: The compiled step, and the layout of the state on the devices.
+      parallel: Compiled step, and layout of the state on the devices.
       batches: Training batches without end.
-      round: The measurement of held-out pictures.
-      memory: What the rounds so far have decided.
-      checkpoints: The folder of checkpoints.
-      log: Files for people.
-      progress: The terminal.
-      profiler: A trace of some calls to the devices.
-      stop: The signal that asked the run to stop, if any.
+      measure: Measurement of held-out pictures.
+      memory: Results of the rounds so far, and the decisions that follow from them.
+      checkpoints: Folder of checkpoints.
+      log: Metrics, decisions and sample grids on disk.
+      progress: Display on the terminal.
+      profiler: Trace of some calls to the devices.
+      stop: Request to stop, by a signal.
       on_round: Callback after every round, or None.
       state: Train state on the devices.
       step: Number of optimiser steps taken; always that of `state`.
@@ -50,7 +50,7 @@ class Run:
     recipe: Recipe
     parallel: parallel.Parallel
     batches: pipeline.BatchIterator
-    round: Round
+    measure: Round
     memory: memory.Steering
     checkpoints: checkpoint.Checkpoints
     log: log.Log
@@ -85,8 +85,8 @@ def opened(
     Raises:
       InputError: Config, data or workdir cannot be used.
     """
-    # 1. Everything that can be wrong with the input is found before anything is written, on all processes.
-    dataset, recipe, spread = processes.run_on_all(lambda: _build(cfg, mode, devices))
+    # 1. All input is checked, on all processes, before anything is written.
+    dataset, recipe, trainer = processes.run_on_all(lambda: _build(cfg, mode, devices))
     processes.check_same("the config", overrides.flat(cfg))
     processes.check_same("the data", {name: split.sizes for name, split in dataset.splits.items()})
     # 2. The folder belongs to this config, and all processes see it.
@@ -105,36 +105,35 @@ def opened(
             stack=cfg.steps_per_dispatch,
         )
         stack.callback(batches.close)
-        # 3. A checkpoint wins over a new state; its note says where the data, the rounds and the trail stand.
-        state = spread.create(cfg.seed)
+        # 3. A checkpoint wins over a new state; its note holds the positions of data, rounds and decisions.
+        state = trainer.create(cfg.seed)
         # One checkpoint is written before the oldest is deleted.
-        checkpoint.check_space(checkpoints.directory, 2 * summary.state_bytes(spread.single(state)))
-        rounds, decisions = memory.Steering(cfg, recipe.targets), 0
-        restored = checkpoints.restore(abstract(spread.single(state)))
+        checkpoint.check_space(checkpoints.directory, 2 * summary.state_bytes(trainer.single(state)))
+        steering, decisions = memory.Steering(cfg, recipe.targets), 0
+        restored = checkpoints.restore(abstract(trainer.single(state)))
         if restored is not None:
             single, note = restored
-            state = spread.spread(single)
+            state = trainer.spread(single)
             batches.set_state(note["data"])
-            rounds.recall(note)
+            steering.recall(note)
             decisions = note["trail"]
-            checkpoints.keep(rounds.kept)
-        step = int(spread.single(state).step)
-        # 4. The rounds, whose held-out pictures are read now.
+            checkpoints.keep(steering.kept)
+        step = int(trainer.single(state).step)
+        # 4. The rounds; this reads their held-out pictures.
         measure = Round(
             recipe,
             held_out(dataset, cfg),
             paired=dataset.paired,
             batch_size=cfg.batch_size,
             samples=cfg.samples,
-            mesh=spread.mesh,
+            mesh=trainer.mesh,
             settled_at=max(cfg.steps // 4, 1),
             named=cfg.metrics,
         )
-        # 5. What people see, on the first process alone.
+        # 5. Logs, progress and profile, on the first process alone.
         first = processes.is_first()
-        kind = log.Log if first else log.NullLog
-        files_for_people = kind(workdir, step=step, decisions=decisions)
-        stack.callback(files_for_people.close)
+        run_log = (log.Log if first else log.NullLog)(workdir, step=step, decisions=decisions)
+        stack.callback(run_log.close)
         stop = stack.enter_context(signals.listen())
         bar = progress.Progress(cfg.steps, step, pictures=cfg.batch_size, quiet=quiet or not first)
         stack.callback(bar.close)
@@ -146,12 +145,12 @@ def opened(
             config=cfg,
             workdir=workdir,
             recipe=recipe,
-            parallel=spread,
+            parallel=trainer,
             batches=batches,
-            round=measure,
-            memory=rounds,
+            measure=measure,
+            memory=steering,
             checkpoints=checkpoints,
-            log=files_for_people,
+            log=run_log,
             progress=bar,
             profiler=trace,
             stop=stop,
@@ -164,8 +163,8 @@ def opened(
 def held_out(dataset: sources.Dataset, cfg: config.Config) -> dict[str, np.ndarray]:
     """Returns the pictures of the rounds, source and target, f32[n h w 3] in [0, 1].
 
-    Both are of the validation split where there is one. A few unpaired targets do not represent a style: those of the
-    training split are then added. Sources are always unseen.
+    Both come from the validation split if there is one. A few unpaired targets do not represent a style, so those of
+    the training split are added to them; sources of the training split never are.
     """
     split = dataset.validation or dataset.train
     count = max(cfg.samples, cfg.round_pictures)
@@ -177,7 +176,7 @@ def held_out(dataset: sources.Dataset, cfg: config.Config) -> dict[str, np.ndarr
 
 
 def abstract(tree: Any) -> Any:
-    """Returns a tree of arrays as shapes, types and shardings."""
+    """Returns a tree of arrays as their shapes, types and shardings."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 

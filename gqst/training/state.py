@@ -50,8 +50,8 @@ class TrainState(struct.PyTreeNode):
 
     Attributes:
       step: Number of optimiser steps taken.
-      gen: The generators, G forward and G' backward where the config has cycles.
-      disc: The discriminators; empty where no term needs them.
+      gen: The generators, G forward and, if a term needs cycles, G' backward.
+      disc: The discriminators; empty if no term needs them.
       ema: Running average of the generators' variables, params and stats, by direction.
       rate: Factor on both learning rates, f32 scalar; roll-backs halve it.
       multipliers: Factors on the weights of steered losses, f32 scalars by label.
@@ -73,8 +73,8 @@ def create(recipe: Recipe, key: jax.Array, initial: Mapping[str, Mapping[str, An
     """Returns a new state; a pure function, to be run under jit.
 
     Args:
-      recipe: The static parts.
-      key: Typed random key; it decides the state alone.
+      recipe: Static parts of the step.
+      key: Typed random key, which alone decides the random values.
       initial: `Recipe.initial`, passed as an argument so that its arrays are not compiled in; None takes the
         recipe's own.
     """
@@ -93,7 +93,7 @@ def create(recipe: Recipe, key: jax.Array, initial: Mapping[str, Mapping[str, An
             variables = recipe.init_discriminator(disc_key, initial["disc"])
             disc_params[direction] = variables.pop("params")
             disc_stats[direction] = variables
-    # A copy: donation would otherwise be handed the same buffer twice.
+    # A copy, because the same buffer cannot be donated twice.
     ema = {d: jax.tree.map(jnp.copy, {"params": gen_params[d], **gen_stats[d]}) for d in recipe.directions}
     if heads:
         gen_params[HEADS] = heads
@@ -117,8 +117,8 @@ def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
     """Returns a new state on the default device.
 
     Args:
-      recipe: The static parts.
-      key: Typed random key, as `jax.random.key` makes it.
+      recipe: Static parts of the step.
+      key: Typed random key, as returned by `jax.random.key`.
     """
     jitted = jax.jit(lambda key, initial: create(recipe, key, initial), compiler_options=devices.compile_options(0))
     return jitted(key, recipe.initial)
@@ -127,16 +127,16 @@ def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
 def draw(
     pool: Pool, fakes: Float[Array, "b h w c"], keys: jax.Array, *, axis_name: str | None = None
 ) -> tuple[Float[Array, "b h w c"], Pool]:
-    """Returns what the discriminator is shown in place of `fakes`, and the pool afterwards.
+    """Returns the pictures that the discriminator is shown in place of `fakes`, and the pool afterwards.
 
     While the pool fills, each fake is kept and shown. Then, with probability one half, a fake is shown as
     it is; else it takes the place of a random one of the pool, which is shown.
 
     Args:
       pool: Past fakes, the same on every device.
-      fakes: New ones, without gradient.
+      fakes: New fakes, without gradient.
       keys: A random key for each fake.
-      axis_name: Axis of pmap; every device then walks through the fakes of all.
+      axis_name: Axis of pmap; every device then goes through the fakes of all devices.
     """
     local = fakes.shape[0]
     if axis_name is not None:

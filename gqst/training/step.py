@@ -19,13 +19,13 @@ Step = Callable[[TrainState, types.Batch, gradients.Frozen], tuple[TrainState, t
 def build(recipe: Recipe, *, axis_name: str | None = None) -> Step:
     """Returns the training step (state, batch, frozen) -> (state, metrics) of a recipe.
 
-    Both players' gradients are taken at the parameters before the step, on the same fakes: what CycleGAN's
-    alternating updates come to, and G's forward pass then serves both. In the default global view there are
-    no collectives; all means over pictures are means over the whole batch.
+    Both players' gradients are taken at the parameters before the step, on the same fakes. This equals CycleGAN's
+    alternating updates, and one forward pass of G serves both players. In the default global view there are no
+    collectives; all means over pictures are means over the whole batch.
 
     Args:
-      recipe: The static parts.
-      axis_name: Axis of pmap, where each device sees its share of the batch.
+      recipe: Static parts of the step.
+      axis_name: Axis of pmap, under which each device sees its share of the batch; None in the global view.
     """
     recipe = recipe.over(axis_name)
     parts = recipe.config.accumulate
@@ -36,7 +36,7 @@ def build(recipe: Recipe, *, axis_name: str | None = None) -> Step:
         def gen_pass(batch: types.Batch, keys: jax.Array) -> tuple[gradients.Gradients, gradients.Fakes]:
             grads, fakes = gradients.of_generator(recipe, state, frozen, batch, keys)
             if parts > 1:
-                # Features would take the memory that cutting the batch saves.
+                # Features would take up the memory that splitting the batch saves.
                 return grads, fakes._replace(features={})
             if state.pool:
                 # The pool may show other fakes in place of those whose features these are.
@@ -75,7 +75,7 @@ def build(recipe: Recipe, *, axis_name: str | None = None) -> Step:
 
 
 def train_step(recipe: Recipe) -> Callable[[TrainState, types.Batch], tuple[TrainState, types.Metrics]]:
-    """Returns the compiled step (state, batch) -> (state, metrics) on the default device, for loops of one's own.
+    """Returns the compiled step (state, batch) -> (state, metrics) on the default device, for a loop of your own.
 
     The arrays of the state are donated: keep the returned one.
     """
@@ -96,7 +96,7 @@ def repeat(step: Step) -> Step:
 
 
 def abstract_arguments(recipe: Recipe) -> tuple[TrainState, types.Batch, gradients.Frozen]:
-    """Returns state, batch and frozen parameters as the step takes them, the first two as shapes alone."""
+    """Returns state, batch and frozen parameters as the step takes them, the first two as shapes and types."""
     cfg = recipe.config
     state = jax.eval_shape(lambda: create(recipe, jax.random.key(0)))
     pictures = jax.ShapeDtypeStruct((cfg.batch_size, cfg.image_size, cfg.image_size, 3), jnp.float32)
@@ -109,14 +109,14 @@ def mean_over_devices(x: Any, axis_name: str | None) -> Any:
 
 
 def _in_parts(parts: int, compute: Callable[..., tuple[Any, Any]], *whole: Any) -> tuple[Any, Any]:
-    """The results of `compute` over the parts of a batch in turn: the mean of its first tree, the rows of its second.
+    """The results of `compute` on the parts of a batch in turn: the mean of its first tree, the rows of its second.
 
-    Part i has the rows i, i + parts, ...: of a batch over devices, a share of each device's.
+    Part i has the rows i, i + parts, ..., so that every part has an equal share of each device's rows.
     """
     if parts == 1:
         return compute(*whole)
 
-    def cut(rows: jax.Array) -> jax.Array:
+    def split(rows: jax.Array) -> jax.Array:
         return jnp.moveaxis(rows.reshape(-1, parts, *rows.shape[1:]), 1, 0)
 
     def join(rows: jax.Array) -> jax.Array:
@@ -126,14 +126,14 @@ def _in_parts(parts: int, compute: Callable[..., tuple[Any, Any]], *whole: Any) 
         summands, rows = compute(*part)
         return jax.tree.map(jnp.add, sums, summands), rows
 
-    cuts = jax.tree.map(cut, whole)
-    shapes, _ = jax.eval_shape(compute, *jax.tree.map(lambda rows: rows[0], cuts))
-    sums, rows = jax.lax.scan(body, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), cuts)
+    split_batch = jax.tree.map(split, whole)
+    shapes, _ = jax.eval_shape(compute, *jax.tree.map(lambda rows: rows[0], split_batch))
+    sums, rows = jax.lax.scan(body, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), split_batch)
     return jax.tree.map(lambda x: x / parts, sums), jax.tree.map(join, rows)
 
 
 def _picture_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Array:
-    """A key for each picture by its place in the global batch, whatever the number of devices."""
+    """A key for each picture from its index in the global batch, independent of the number of devices."""
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(count))
 
@@ -175,7 +175,7 @@ def _update(
 
 
 def _average(ema: Mapping[str, Any], gen: Player, decay: float, step: jax.Array) -> Any:
-    """The running average after a step; it forgets faster at first, so that it is not stuck at the start."""
+    """The running average after a step; it forgets faster at first, so that initial values do not linger."""
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     variables = {direction: {"params": gen.params[direction], **gen.stats[direction]} for direction in ema}
     # A step of `kept` from the new variables to the average: the other way round, 1 - (1 - kept) would be rounded.

@@ -1,4 +1,4 @@
-"""A description of what a config comes to, before anything is trained."""
+"""A summary of a config as text, before anything is trained."""
 
 import dataclasses
 from typing import Any

@@ -14,7 +14,7 @@ from gqst.quality import targets
 from gqst.runtime import devices
 from gqst.training import loop, state, summary
 from gqst.training.recipe import Recipe
-from gqst.training.round import Round
+from gqst.training.rounds import Round
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}

@@ -7,7 +7,7 @@ import skimage.color
 
 from gqst.ops import color
 from gqst.runtime import devices
-from gqst.training import parallel, round, state
+from gqst.training import parallel, rounds, state
 from gqst.training.recipe import Recipe
 from tests import conftest
 
@@ -59,7 +59,7 @@ def test_a_round_shows_the_colours_of_the_source():
     ema = jax.tree.map(lambda x: x + 0.02, ema)
     rng = np.random.default_rng(0)
     held_out = {key: rng.uniform(0.3, 0.7, (3, 32, 32, 3)).astype(np.float32) for key in ("source", "target")}
-    made = round.Round(
+    made = rounds.Round(
         recipe, held_out, paired=False, batch_size=3, samples=3, mesh=devices.DeviceMesh(jax.devices()[:1])
     )
     columns = made(ema, 1).columns

@@ -11,7 +11,7 @@ from gqst.models.features import efficientnet_lite
 from gqst.runtime import devices
 from gqst.training import state
 from gqst.training.recipe import Recipe
-from gqst.training.round import Round
+from gqst.training.rounds import Round
 from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
