@@ -1,4 +1,4 @@
-"""`python -m gqst.evaluate`: measures a trained generator, or just folders of pictures."""
+"""`python -m gqst.evaluate`: measures a trained generator, or folders of pictures."""
 
 import argparse
 import pathlib
@@ -15,14 +15,14 @@ def main(argv: list[str] | None = None) -> None:
             "folder of pictures that came from anywhere (--outputs)."
         ),
     )
-    measured = parser.add_mutually_exclusive_group(required=True)
-    measured.add_argument("--workdir", type=pathlib.Path, help="folder of a run")
-    measured.add_argument("--outputs", metavar="DIR", help="folder of the pictures to measure")
+    pictures = parser.add_mutually_exclusive_group(required=True)
+    pictures.add_argument("--workdir", type=pathlib.Path, help="folder of a run")
+    pictures.add_argument("--outputs", metavar="DIR", help="folder of the pictures to measure")
     cli.add_checkpoint_flag(parser)
     parser.add_argument(
         "--split",
         choices=("test", "validation", "train"),
-        help="of the run's data (default: test, or validation where there is no test split)",
+        help="split of the run's data (default: test, or validation if there is no test split)",
     )
     parser.add_argument(
         "--references",
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         metavar="FILE.npz",
         help="write the statistics of the style, for --references of later evaluations",
     )
-    parser.add_argument("--sources", metavar="DIR", help="pictures that the outputs were made from, matched by name")
+    parser.add_argument("--sources", metavar="DIR", help="sources of the outputs, matched by name")
     parser.add_argument(
         "--size",
         type=cli.pixels,

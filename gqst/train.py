@@ -7,7 +7,7 @@ from gqst import cli
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parses the flags and trains, or with --dry-run tells what would be trained."""
+    """Parses the flags and trains, or with --dry-run prints a summary of the run."""
     parser = argparse.ArgumentParser(
         prog="python -m gqst.train",
         description=(

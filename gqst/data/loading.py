@@ -35,7 +35,7 @@ class Cache:
         """Returns the entry of a key, or what `prepare()` returns for it."""
         if (entry := self._entries.get(key)) is not None:
             return entry
-        # Outside the lock: rather prepare a picture twice than let threads wait for each other.
+        # Outside the lock: preparing a picture twice is better than letting threads wait for each other.
         entry = prepare()
         size = sum(pixels.nbytes for pixels in entry)
         with self._lock:

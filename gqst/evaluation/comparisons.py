@@ -1,4 +1,4 @@
-"""Pictures to be evaluated, of a generator on a split of its data or in folders, and what they are compared with."""
+"""Pictures to be evaluated, from a generator or from folders, with their references."""
 
 import dataclasses
 import functools
@@ -31,8 +31,8 @@ class Item(NamedTuple):
     Attributes:
       name: Name of the picture.
       output: The picture.
-      source: Picture that it was made from; None if unknown.
-      truth: Picture that it should have become; None if unknown.
+      source: Picture that it is a translation of; None if unknown.
+      truth: Ground truth; None if unknown.
     """
 
     name: str
@@ -47,17 +47,17 @@ Pictures = Callable[[], Iterable[np.ndarray]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Pictures to be measured, and what they are compared with: of several processes, the share of this one.
+    """Pictures to be measured, with their references: of several processes, the share of this one.
 
     Attributes:
       about: Lines for the report by key.
-      items: Outputs with their sources and truths, as far as these are known.
-      untouched: The same with the sources as outputs; None if they are unknown.
+      items: Outputs with their sources and truths, if known.
+      untouched: Items with the sources as outputs; None if they are unknown.
       total: Number of outputs, readable or not.
-      style: Set that the outputs should look like; None without one.
+      style: Pictures of the style that the outputs should have; None without any.
       style_file: File of the features of that set, in place of `style`.
-      real: Real pictures of the style that are not in `style`, as an upper baseline; None without.
-      palette: All pictures that the colour-transfer baseline takes colours from, not only a share; None without.
+      real: Real pictures of the style that are not in `style`, as an upper baseline; None without any.
+      palette: All pictures that the colour-transfer baseline takes colours from, not only a share; None without any.
     """
 
     about: Mapping[str, str | int]
@@ -83,7 +83,7 @@ def from_generator(
       generator: Function of pictures f32[b h w 3] in [0, 1].
       cfg: Config of the run that trained it.
       about: Lines for the report by key.
-      split: train, validation or test; None is test, or validation where there is no test split.
+      split: `train`, `validation` or `test`; None is `test`, or `validation` if there is no test split.
 
     Raises:
       InputError: The data or the split does not exist.
@@ -125,13 +125,13 @@ def from_generator(
 def from_folders(
     outputs: str, references: str | None, originals: str | None, *, size: Sequence[int] | None = None
 ) -> Comparison:
-    """Returns the comparison of the pictures in a folder, whatever made them.
+    """Returns the comparison of the pictures in a folder, which may come from anywhere.
 
     Args:
       outputs: Folder of the pictures to be measured.
       references: Folder of truths (named like the outputs) or of pictures of the style, or a file of its features.
       originals: Folder of the sources, named like the outputs.
-      size: Height and width, or one for both, to which all are scaled and cropped; None is the first output's.
+      size: Height and width, or one number for both, to which all are scaled and cropped; None is the first output's.
 
     Raises:
       InputError: A folder is missing or empty, no picture can be read, or no source has the name of an output.

@@ -1,4 +1,4 @@
-"""Measures pictures against their sources, their truths and a style, batch by batch: sets may be of any size."""
+"""Evaluation of pictures against their sources, their truths and a style, batch by batch: sets may be of any size."""
 
 import itertools
 import math
@@ -67,7 +67,7 @@ class Evaluator:
           progress: Function called with the number of pictures measured so far.
 
         Returns:
-          The result; without metrics of sets where a set has fewer than 2 pictures.
+          The result; without metrics of sets if a set has fewer than 2 pictures.
 
         Raises:
           InputError: There are no items.
@@ -85,7 +85,7 @@ class Evaluator:
             progress(len(values))
         if not values:
             raise types.InputError("there are no pictures to measure")
-        # A process without a share has compared nothing itself.
+        # A process without pictures of its own has compared nothing.
         for compared in processes.all_gather(against):
             against |= compared
         by_metric = {name: np.asarray([row[name] for row in values.values()]) for name in against}

@@ -13,7 +13,7 @@ from gqst.pictures import files
 
 SUFFIX = ".npz"
 MAX_ROWS = 5_000
-"""Features of a set that are kept as rows, chosen at random where there are more."""
+"""Largest number of features of a set that are kept as rows; of more, a random choice."""
 
 
 class FeatureSet:
@@ -48,7 +48,7 @@ class FeatureSet:
 
         Args:
           path: Path of the file.
-          about: Conditions under which they hold, such as the network and the size of the pictures.
+          about: Conditions under which they were computed, such as the network and the size of the pictures.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         labels = {key: np.asarray(value) for key, value in about.items()}
@@ -62,10 +62,10 @@ class FeatureSet:
 
         Args:
           path: Path of the file.
-          about: Conditions under which the features have to hold.
+          about: Conditions under which the features must have been computed.
 
         Raises:
-          InputError: The file does not exist, holds something else, or features under other conditions.
+          InputError: The file does not exist, holds something else, or holds features under other conditions.
         """
         try:
             with np.load(path, allow_pickle=False) as archive:

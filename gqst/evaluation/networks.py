@@ -1,4 +1,4 @@
-"""The frozen feature networks of metrics: their parameters, and what metrics read off them."""
+"""The frozen feature networks of metrics: their parameters, and metrics of their activations."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

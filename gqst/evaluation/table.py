@@ -98,5 +98,5 @@ def _short(value: float) -> str:
 
 
 def _number(value: float) -> float | None:
-    """The number, or None (null in JSON) where it is not finite, as the PSNR of equal pictures."""
+    """The number, or None (null in JSON) if it is not finite, as the PSNR of equal pictures is."""
     return value if math.isfinite(value) else None

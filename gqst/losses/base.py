@@ -191,7 +191,7 @@ def build(losses: Mapping[str, config.Loss], *, paired: bool) -> Objective:
     """Returns the entries of a config that have a weight, each followed by its opponent.
 
     Raises:
-      InputError: an unknown term or option, a value that does not fit, a term that needs paired data when the data is
+      InputError: An unknown term or option, a value that does not fit, a term that needs paired data when the data is
         unpaired, or no term for the generator at all.
     """
     objective: list[Entry] = []

@@ -49,7 +49,7 @@ class PatchNCE(base.Term):
 
     It is f32[b], at least 0, and log(patches) if all patches look alike. Patches are the activations of the
     generator's own encoder at random positions, projected by the head; the other patches of the same picture are the
-    wrong answers. Gradients flow through the translation only. Park et al. 2020, equation 3.
+    negatives. Gradients flow through the translation only. Park et al. 2020, equation 3.
 
     Attributes:
       pair: Picture and its reference: `fake_source`, or `identity_target`, which keeps pictures of the style domain as
@@ -86,19 +86,19 @@ class PatchNCE(base.Term):
         assert context.keys is not None
         project: Any = functools.partial(self.head.apply, {"params": context.heads[_NAME]})
         picture, reference = (context.encoded[name] for name in _PICTURES[self.pair])
-        taken, matching = {}, {}
+        samples, references = {}, {}
         for number, layer in enumerate(picture):
             count = picture[layer].shape[1] * picture[layer].shape[2]
             keys = jax.vmap(lambda key, n=number: jax.random.fold_in(key, n))(context.keys)
             positions = jax.vmap(lambda key, n=count: jax.random.permutation(key, n)[: self.patches])(keys)
-            taken[layer] = _at(picture[layer], positions)
-            matching[layer] = jax.lax.stop_gradient(_at(reference[layer], positions))
-        queries, answers = project(taken), jax.lax.stop_gradient(project(matching))
+            samples[layer] = _at(picture[layer], positions)
+            references[layer] = jax.lax.stop_gradient(_at(reference[layer], positions))
+        queries, matches = project(samples), jax.lax.stop_gradient(project(references))
         losses = []
         for layer, query in queries.items():
-            similarity = jnp.einsum("bic,bjc->bij", query, answers[layer]) / self.temperature
-            right = jnp.diagonal(similarity, axis1=1, axis2=2)
-            losses.append(jnp.mean(jax.nn.logsumexp(similarity, axis=-1) - right, axis=-1))
+            similarity = jnp.einsum("bic,bjc->bij", query, matches[layer]) / self.temperature
+            positive = jnp.diagonal(similarity, axis1=1, axis2=2)
+            losses.append(jnp.mean(jax.nn.logsumexp(similarity, axis=-1) - positive, axis=-1))
         return jnp.mean(jnp.stack(losses), axis=0)
 
 

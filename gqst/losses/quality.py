@@ -1,4 +1,4 @@
-"""Quality as a differentiable loss: SSIM and PSNR from dm-pix inside the training step."""
+"""Metrics of pictures as differentiable losses inside the training step."""
 
 import dataclasses
 from typing import Literal
@@ -24,17 +24,18 @@ _NEEDS: dict[Pair, frozenset[base.Need]] = {
 class Quality(base.Term):
     """Shortfall in quality of one picture of a pair against the other, the part L_qual of the objective.
 
-    It is f32[b]: 1 - metric, in [0, 2]; with a floor, max(floor - metric, 0). For psnr it is the natural logarithm of
-    the mean squared error, in [-11.5, 0], clamped at 50 dB.
+    It is f32[b]: 1 - metric, in [0, 2], for ssim and contrast_structure; with a floor, max(floor - metric, 0). For psnr
+    it is the natural logarithm of the mean squared error, in [-11.5, 0], clamped at 50 dB.
 
     Attributes:
       metric: Name of a metric with an aim, such as `ssim`, `psnr` or `contrast_structure`.
       pair: Picture and its reference: `fake_target` (paired data only), `cycled_source`, `identity_target` or
-        `fake_source` (metrics that compare with the source, such as contrast_structure).
+        `fake_source` (only metrics that compare with the source, such as contrast_structure).
       floor: Value of the metric above which the loss is 0; None for no floor. psnr takes none.
 
     Raises:
-      InputError: a metric other than contrast_structure on fake_source, or a floor for psnr.
+      InputError: A metric without an aim, one that compares with truths on fake_source, or a floor for a metric whose
+        aim has a loss of its own, such as psnr.
     """
 
     metric: str

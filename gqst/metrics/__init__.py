@@ -1,4 +1,4 @@
-"""Metrics of pictures and of sets of pictures; `gqst.metrics.base` says how one is declared."""
+"""Metrics of pictures and of sets of pictures, each declared by one record (see `gqst.metrics.base`)."""
 
 from gqst.metrics.base import METRICS, Aim, Estimate, Metric, of_round, register
 from gqst.metrics.pictures import (

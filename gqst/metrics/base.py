@@ -1,7 +1,7 @@
-"""The record that declares a metric, and the registry of them.
+"""The record that declares a metric, and the registry of metrics.
 
-One record makes a metric known everywhere: rounds measure it, `config.targets` may aim at it, `python -m gqst.evaluate`
-puts it into its table, JSON and CSV. A metric of your own needs no change to this package:
+One record makes a metric available everywhere: rounds measure it, `config.targets` may aim at it, and
+`python -m gqst.evaluate` puts it into its table, JSON and CSV. A metric of your own needs no change to this package:
 
     @metrics.register(name="sharpness", better="higher", definition="...", aim=metrics.Aim())
     def sharpness(output, reference):
@@ -27,9 +27,9 @@ class Estimate(NamedTuple):
 
     Attributes:
       value: Distance.
-      error: Standard error of `value`; NaN where it is unknown.
+      error: Standard error of `value`; NaN if unknown.
       subsets: Number of subsets that were averaged.
-      size: Number of features in each subset; 0 where the distance is not a mean over subsets.
+      size: Number of features in each subset; 0 if the distance is not a mean over subsets.
     """
 
     value: float
@@ -40,11 +40,11 @@ class Estimate(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Aim:
-    """How a quality loss brings a metric to a target.
+    """Settings of the quality loss that brings a metric to a target.
 
     Attributes:
       metric: `metric` option of the quality loss; None is the metric's own name.
-      limits: Targets lie strictly between these.
+      limits: Bounds of the targets, exclusive.
       unit: Difference that counts as an error of 1 in the controller and in the shortfall of a round.
       loss: Function (output, reference) -> f32[b] that falls while the metric rises, for a metric that cannot be
         optimised itself; it takes no floor. None is the distance of the metric to the upper end of its range, or to
@@ -74,13 +74,13 @@ class Metric:
     Attributes:
       name: Name in configs, logs and tables.
       function: Function of the output and the reference.
-      better: Direction in which the metric improves; "neither" where it only describes.
+      better: Direction in which the metric improves; "neither" if it only describes.
       definition: One sentence for the report of an evaluation; `{network}` stands for the feature network in use.
-      unit: Unit, as "dB"; empty for a plain number.
+      unit: Unit, such as "dB"; empty for a plain number.
       range: Lowest and highest value.
       output: "fake" for G(source), "cycled" for G'(G(source)).
       reference: Pictures that the output is compared with.
-      truth_if_known: Whether evaluations with truths compare with those in place of the sources. Rounds do not.
+      truth_if_known: Whether evaluations with truths compare with these instead of the sources; rounds do not.
       network: Feature network whose activations are compared; None compares pixels. In evaluations, metrics of sets
         compare features of the network that the user chose.
       layers: Layers of `network`.
@@ -88,8 +88,8 @@ class Metric:
       moments: Whether a metric of sets takes moments of the features.
       combines: Names of the metrics of which this one is a function.
       smallest: Shortest side in pixels of the pictures that it can measure.
-      always: Whether rounds measure it wherever its pair exists; others are named in `config.metrics`.
-      aim: How targets are reached; None where the metric cannot be aimed at.
+      always: Whether rounds measure it whenever its pair exists; others are named in `config.metrics`.
+      aim: Settings for targets; None if the metric cannot be a target.
 
     Raises:
       ValueError: The fields contradict each other.
@@ -130,7 +130,7 @@ class Metric:
 
     @property
     def of_sets(self) -> bool:
-        """Whether it compares two sets, and has no value for a single picture."""
+        """True if it compares two sets, and has no value for a single picture."""
         return self.reference == "style"
 
     @property
@@ -187,18 +187,18 @@ def of_round(
     """Returns the metrics that a round measures, in the order of registration.
 
     These are the ones measured always, those that the config names, and those that it aims at. A named metric is left
-    out where the pictures are too small for it.
+    out if the pictures are too small for it.
 
     Args:
       named: `config.metrics`.
       aimed: Metrics of the targets.
       side: Shortest side of the pictures in pixels.
       paired: Whether there are truths.
-      cycled: Whether cycles are made.
+      cycled: Whether the run computes G'(G(x)).
 
     Raises:
-      InputError: There is no such metric, it needs truths or cycles where there are none, or pictures are too small
-        for one that is aimed at.
+      InputError: There is no such metric, it needs truths or cycles that the run does not have, or pictures are too
+        small for the metric of a target.
     """
     aimed = tuple(aimed)
     wanted: dict[str, Metric] = {}

@@ -63,7 +63,7 @@ def log_mse(
     Args:
       output: Pictures in [0, 1].
       reference: Pictures that they are compared with, in [0, 1].
-      floor: Smallest error that is told apart; the default is 50 dB.
+      floor: Smallest mean squared error; smaller ones count as this. The default is 50 dB.
 
     Returns:
       Values in [log(floor), 0].
@@ -85,7 +85,7 @@ def log_mse(
 def psnr(output: Float[Array, "b h w c"], reference: Float[Array, "b h w c"]) -> Float[Array, "b"]:
     """Peak signal-to-noise ratio; by dm-pix.
 
-    Its gradient is not finite where pictures are equal: optimise `log_mse` instead.
+    Its gradient is not finite for equal pictures: optimise `log_mse` instead.
 
     Args:
       output: Pictures in [0, 1].
@@ -109,7 +109,7 @@ def ms_ssim(output: Float[Array, "b h w c"], reference: Float[Array, "b h w c"])
     """Structural similarity over five scales (Wang et al. 2003, equation 7), averaged over channels.
 
     Each scale has half the size of the one before, by means of 2 x 2 pixels; an odd last line is left out. A scale
-    counts as at least 1e-4, so that the gradient is finite where structures are inverted.
+    counts as at least 1e-4, so that the gradient is finite for inverted structures.
 
     Args:
       output: Pictures in [0, 1].
@@ -119,7 +119,7 @@ def ms_ssim(output: Float[Array, "b h w c"], reference: Float[Array, "b h w c"])
       Values in (0, 1]; 1 for equal pictures.
 
     Raises:
-      ValueError: A side is shorter than 176 px, where the coarsest scale would be smaller than the window.
+      ValueError: A side is shorter than 176 px, so that the coarsest scale would be smaller than the window.
     """
     output, reference = _wide(output), _wide(reference)
     if min(output.shape[1:3]) < MS_SMALLEST:
@@ -228,7 +228,7 @@ def color_shift(output: Float[Array, "b h w 3"], reference: Float[Array, "b h w 
       Values in [0, 1.73].
     """
     gap = jnp.mean(_wide(output), axis=(1, 2)) - jnp.mean(_wide(reference), axis=(1, 2))
-    # The gradient of the bare root is not finite where both are equal.
+    # The gradient of the bare root is not finite if both are equal.
     return jnp.sqrt(jnp.sum(gap**2, axis=-1) + 1e-12) - 1e-6
 
 
@@ -248,7 +248,7 @@ def lpips(
     reference: Sequence[Float[Array, "b h2 w2 c"]],
     heads: Sequence[Float[Array, "c"]],
 ) -> Float[Array, "b"]:
-    """LPIPS v0.1 (Zhang et al. 2018, equation 1), with a finite gradient where pictures are equal.
+    """LPIPS v0.1 (Zhang et al. 2018, equation 1), with a finite gradient for equal pictures.
 
     Args:
       output: Activations of the feature network "alexnet", one array for each of its five layers.

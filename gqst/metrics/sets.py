@@ -159,7 +159,7 @@ def frechet(output: Moments, reference: Moments) -> float:
     """Fréchet distance between two Gaussians with these moments (Heusel et al. 2017, equation 6).
 
     The trace of the root of the product of two covariances is the sum of the singular values of the product of their
-    roots, which needs no root of an unsymmetric matrix. The distance is biased upwards where there are fewer rows than
+    roots, which needs no root of an unsymmetric matrix. The distance is biased upwards if there are fewer rows than
     dimensions; KID is not.
 
     Args:
@@ -201,7 +201,7 @@ def art_fid(lpips: float, frechet: float) -> float:
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """Symmetric root of a covariance; eigenvalues that rounding has made negative count as 0."""
+    """Symmetric root of a covariance; eigenvalues that are negative by rounding count as 0."""
     values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 

@@ -1,4 +1,4 @@
-"""Alarms: signs in the pictures and metrics of a round that a run has gone wrong."""
+"""Alarms: signs that a run has gone wrong, in the pictures and metrics of a round."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -89,8 +89,8 @@ def of_training(metrics: Mapping[str, float], last: Mapping[str, float]) -> list
 def luma_correlation(source: Float[np.ndarray, "n h w 3"], fake: Float[np.ndarray, "n h w 3"]) -> float:
     """Returns the correlation between the brightness of sources and of fakes, averaged over pictures, in [-1, 1].
 
-    `metrics.contrast_structure` cannot tell an inversion where pictures are mostly flat, because there its constants
-    outweigh the sign. A picture without contrast correlates at 0.
+    `metrics.contrast_structure` cannot detect that mostly flat pictures are inverted, because its constants outweigh
+    the sign there. A picture without contrast correlates at 0.
     """
     a, b = (color.luma_of_arrays(x).reshape(len(x), -1) for x in (source, fake))
     a, b = (x - x.mean(1, keepdims=True) for x in (a, b))

@@ -1,4 +1,4 @@
-"""The rounds of a run so far, and what follows from them: weights, the best round, the end of the run."""
+"""The rounds of a run so far, which decide about weights, the best round and the end of the run."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from gqst.quality.targets import Decision, Target, decide
 
 
 class Steering:
-    """Memory of the rounds of a run on the host; `note` and `recall` carry it through a checkpoint.
+    """The rounds of a run and the decisions they lead to; `note` and `recall` carry them through a checkpoint.
 
     Attributes:
       standings: Standings of all rounds after the first step.
@@ -39,7 +39,7 @@ class Steering:
 
     @property
     def stalled(self) -> bool:
-        """Whether the run should end because nothing improves."""
+        """True if the run should end because nothing improves."""
         rounds = self._cfg.stop_after
         return rounds is not None and selection.stalled(self.standings, rounds)
 
@@ -63,7 +63,7 @@ class Steering:
     def judge(self, raised: Iterable[alarms.Alarm], step: int) -> alarms.Alarm | None:
         """Returns the alarm of a round that calls for a roll-back; None without one, and the round counts as good.
 
-        A network that has never been good, as at the start, is left to learn.
+        Before the first good round there is nothing to go back to, and the network is left to learn.
         """
         grave = next((alarm for alarm in raised if alarm.kind in alarms.ROLL_BACK), None)
         if grave is None:
@@ -77,7 +77,7 @@ class Steering:
         self.good = min(self.good, step) if self.good is not None else None
 
     def note(self) -> dict[str, Any]:
-        """Returns everything that `recall` needs, as JSON can hold it; `best` tells others which checkpoint to take."""
+        """Returns all that `recall` needs, as JSON can hold it; inference reads `best` to choose a checkpoint."""
         best = self.best
         return {
             "best": best.to_dict() if best else None,

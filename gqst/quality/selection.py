@@ -13,7 +13,7 @@ class Standing:
       step: Step of the round.
       style_distance: Distance of the fakes from the target domain.
       shortfall: Sum of the amounts, in units of error, by which metrics stay below the targets and floors of the
-        config; 0 where all are met.
+        config; 0 if all are met.
     """
 
     step: int

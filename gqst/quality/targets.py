@@ -25,8 +25,8 @@ class Target:
     Attributes:
       metric: Name of the metric.
       value: Value to reach.
-      labels: Labels in `Config.losses` of the losses whose weights are steered towards it; none where rounds are only
-        judged by it.
+      labels: Labels in `Config.losses` of the losses whose weights are steered towards it; empty if it only ranks
+        rounds.
     """
 
     metric: str
@@ -78,8 +78,8 @@ def aim(
 ) -> tuple[dict[str, config.Loss], tuple[Target, ...]]:
     """Returns the losses by which targets can be reached, and the targets.
 
-    A quality loss of a target's metric takes the target as its floor; where there is none, one is added. Then come the
-    floors of quality losses that no target steers: rounds are judged by them too.
+    A quality loss of a target's metric takes the target as its floor; if there is no such loss, one is added. The
+    floors of quality losses that no target steers follow as further targets, because rounds are ranked by them too.
 
     Args:
       losses: `Config.losses`.
@@ -90,19 +90,19 @@ def aim(
     """
     steerable, targets = dict(losses), list[Target]()
     for name, value in wanted.items():
-        metric, how = _aimed(name)
-        low, high = how.limits
+        metric, metric_aim = _aimed(name)
+        low, high = metric_aim.limits
         if not low < value < high:
             unit = f" {metric.unit}" if metric.unit else ""
             raise types.InputError(
                 f"targets: {name}={value} cannot be met: it has to lie between {low:g} and {high:g}{unit}"
             )
-        options = {"metric": how.metric or name, "pair": metric.pair}
-        labels = [label for label, loss in steerable.items() if _has(label, loss, options)]
+        options = {"metric": metric_aim.metric or name, "pair": metric.pair}
+        labels = [label for label, loss in steerable.items() if _is_quality(label, loss, options)]
         if not labels:
             labels = [f"target_{name}"]
             steerable[labels[0]] = config.loss(_WEIGHT, term="quality", **options)
-        if how.loss is None:
+        if metric_aim.loss is None:
             for label in labels:
                 loss = steerable[label]
                 steerable[label] = dataclasses.replace(loss, options={**loss.options, "floor": value})
@@ -122,16 +122,17 @@ def _aimed(name: str) -> tuple[metrics.Metric, metrics.Aim]:
     return metric, metric.aim
 
 
-def _has(label: str, loss: config.Loss, options: Mapping[str, Any]) -> bool:
-    """Whether a loss is a quality loss with a weight and these options."""
+def _is_quality(label: str, loss: config.Loss, options: Mapping[str, Any]) -> bool:
+    """True for a quality loss with a weight and these options."""
     given = {key: loss.options.get(key) for key in options}
     return loss.on and (loss.term or label) == "quality" and given == options
 
 
 def _floors(losses: Mapping[str, config.Loss], targets: Sequence[Target]) -> list[Target]:
-    """Targets of the quality losses with a floor that no target steers.
+    """The floors, as targets, of the quality losses that no target steers.
 
-    Only those of fakes and their sources: quality towards truths and of cycles is not judged unless it is aimed at.
+    Only losses between fakes and their sources count: similarity to truths, and of cycles, ranks rounds only if it is a
+    target.
     """
     steered = {label for target in targets for label in target.labels}
     floors = []
@@ -142,7 +143,7 @@ def _floors(losses: Mapping[str, config.Loss], targets: Sequence[Target]) -> lis
         for metric in metrics.METRICS.values():
             if metric.aim is None or metric.pair != "fake_source":
                 continue
-            if _has(label, loss, {"metric": metric.aim.metric or metric.name, "pair": metric.pair}):
+            if _is_quality(label, loss, {"metric": metric.aim.metric or metric.name, "pair": metric.pair}):
                 floors.append(Target(metric.name, float(floor)))
     return floors
 

@@ -1,4 +1,4 @@
-"""Data sources: where pictures come from. A new one is a new file here that registers itself."""
+"""Data sources. A new one is a new file in this package that registers itself."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ __all__ = [
     "load",
 ]
 
-_MOST_VALIDATION = 64  # where it is given as a fraction
+_MOST_VALIDATION = 64  # if it is given as a fraction
 _SMALLEST_DECODE = 32
 
 
@@ -65,7 +65,7 @@ def build(choice: config.Choice, *, validation: int | float = 0) -> Dataset:
 def is_paired(choice: config.Choice) -> bool:
     """Returns whether a data source declares its pictures paired under these options; opens no file.
 
-    A source declares it where it registers, as in `@SOURCES.register("pairs", paired=True)`, or by a function of its
+    A source declares it when it registers, as in `@SOURCES.register("pairs", paired=True)`, or by a function of its
     options. One that declares nothing is unpaired.
 
     Raises:
@@ -76,7 +76,7 @@ def is_paired(choice: config.Choice) -> bool:
 
 
 def check(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> dict[str, tuple[int, int]]:
-    """Loads every picture; returns the numbers of readable and unreadable ones by domain, as in `train/source`.
+    """Returns the numbers of readable and unreadable pictures by domain, as in `train/source`; loads every picture.
 
     Args:
       dataset: A dataset from `build`.
