@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gqst import config, types
+from gqst import config, metrics, types
 from gqst.losses import base
 from gqst.models import base as models
 from gqst.models.features import base as features
@@ -21,7 +21,10 @@ from gqst.models.features import base as features
 LEVEL_0 = {"xla_backend_optimization_level": 0}
 SIZE = 32
 # Values of options that are no choice between names, tried besides the defaults.
-MORE = {("quality", "floor"): (None, 0.6)}
+MORE = {
+    ("quality", "metric"): tuple(m.name for m in metrics.METRICS.values() if m.aim is not None and m.output == "fake"),
+    ("quality", "floor"): (None, 0.6),
+}
 
 
 def _variants(name: str) -> list[dict[str, typing.Any]]:
