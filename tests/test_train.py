@@ -12,13 +12,11 @@ import time
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from gqst import cli, config, overrides, train
 from gqst.data import sources
-from gqst.losses import base as losses
-from gqst.training import checkpoint, loop, setup, state
-from gqst.training.recipe import Recipe, directions
+from gqst.training import checkpoint, loop, state
+from gqst.training.recipe import Recipe
 from tests import conftest
 
 # Unpaired with cycles, a pool, all that a run carries; 8 channels.
@@ -146,37 +144,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(run, tmp_pat
     assert all(np.isfinite(x).all() for x in _numbers(now.gen.params))
 
 
-def test_objectives_of_the_configs_are_what_they_say():
-    kinds = {}
-    for name in overrides.bundled():
-        cfg = overrides.load(name)
-        paired = cfg.data.name in ("pairs", "matched", "clean")
-        objective = losses.build(cfg.losses, paired=paired)
-        kinds[name] = (paired, directions(objective))
-    both, one_way = (False, ("forward", "backward")), (False, ("forward",))
-    assert kinds["pix2pix"] == kinds["restore"] == (True, ("forward",))
-    for name in ("style_image", "quickstart", "photo2painting", "cut", "fastcut", "paper"):
-        assert kinds[name] == one_way, name
-    for name in ("cyclegan", "horse2zebra", "monet2photo", "facades"):
-        assert kinds[name] == both, name
-    assert len(kinds) == 12
-
-
-@pytest.mark.parametrize(("validation", "targets"), [(3, 20), (12, 12)])
-def test_few_held_out_targets_are_joined_by_those_of_training(tmp_path, validation, targets):
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        for i in range(20):
-            Image.new("RGB", (20, 20), (12 * i, 0, 0)).save(tmp_path / folder / f"{i:02}.png")
-    choice = config.choice("folders", source=str(tmp_path / "a"), target=str(tmp_path / "b"))
-    cfg = config.Config(image_size=16, data=choice, validation=validation)
-    dataset = sources.build(cfg.data, validation=cfg.validation)
-    found = setup.held_out(dataset, cfg)
-    assert {name: len(x) for name, x in found.items()} == {"source": validation, "target": targets}
-    trained = {dataset.train.source.load(i).getpixel((0, 0))[0] for i in range(20 - validation)}
-    assert not trained & {round(float(x[0, 0, 0]) * 255) for x in found["source"]}
-
-
 BAD = [
     ("unknown key", ["--set", "stesp=3"], "unknown config key 'stesp' (did you mean 'steps'?)"),
     ("bad value", ["--set", "batch_size=0"], "config key 'batch_size' is 0"),
@@ -272,15 +239,6 @@ def test_a_disk_that_fills_up_is_one_sentence(environment, tmp_path):
     assert "Traceback" not in process.stderr
     last = process.stderr.strip().splitlines()[-1]
     assert last.startswith("gqst: error: ") and "could not be written" in last
-
-
-def test_a_workdir_of_another_config_is_refused(tmp_path):
-    (tmp_path / "run").mkdir()
-    cfg = conftest.small("style_image")
-    (tmp_path / "run" / "config.json").write_text(overrides.to_json(cfg))
-    other = overrides.override(cfg, ["seed=1", "steps=7"])
-    with pytest.raises(ValueError, match="holds a run of another config: seed is 0 there and 1 here"):
-        loop.fit(other, tmp_path / "run", devices=1, quiet=True)
 
 
 def test_validation_pictures_are_not_trained_on():

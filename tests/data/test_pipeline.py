@@ -217,10 +217,6 @@ def test_unreadable_pictures_give_way_to_the_next(unpaired, caplog):
         assert len(dataset.unreadable) == 2
     _equal(*runs)
     assert caplog.text.count("skipping a picture that cannot be read") == 4
-    loader = loading.Loader([dataset.train.source], CFG.preprocess, 16)
-    assert np.array_equal(loader.nearest(2)[0], loader.load(2)[0])
-    assert np.array_equal(loader.nearest(1)[0], loader.load(2)[0])
-    assert np.array_equal(loader.nearest(5)[0], loader.load(0)[0])
 
 
 def test_a_domain_with_nothing_left_stops_the_training(unpaired):
@@ -272,20 +268,6 @@ def test_held_out_takes_others_for_what_cannot_be_read(unpaired):
     assert len({picture.tobytes() for picture in held["source"]}) == 3
     everything, _ = pipeline.held_out(dataset.train, CFG, 100)
     assert {key: len(leaf) for key, leaf in everything.items()} == {"source": 5, "target": 4}
-
-
-def test_the_cache_keeps_to_its_budget():
-    cache = loading.Cache(100)
-    small = (np.zeros((4, 4, 3), np.uint8),)
-    made = []
-
-    def make():
-        made.append(threading.get_ident())
-        return small
-
-    for key in ("a", "b", "a", "b", "c", "c"):
-        assert cache.get(key, make) is small
-    assert len(cache) == 2 and len(made) == 4
 
 
 def test_prefetching_decodes_each_picture_once(dataset, monkeypatch):

@@ -1,11 +1,13 @@
-"""The pool of past fakes against plain Python with the same draws."""
+"""Parts of the state, and the pool of past fakes against plain Python with the same draws."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gqst.training import state
+from gqst.training import state, summary
+from gqst.training.recipe import Recipe
+from tests import conftest
 
 LEVEL_0 = {"xla_backend_optimization_level": 0}
 SIZE, BATCH, CALLS = 3, 4, 6
@@ -85,3 +87,11 @@ def test_pmap_walks_through_the_fakes_of_all_devices(devices):
         np.testing.assert_array_equal(_numbers(np.concatenate(found)), shown)
         for device in range(devices):
             np.testing.assert_array_equal(_numbers(now.pictures[device]), held)
+
+
+def test_one_head_serves_all_losses_of_a_term():
+    cfg = conftest.small("cut", "losses.patch_nce.width=8", "losses.identity_nce.width=8")
+    now, metrics = summary.trace(Recipe(cfg, paired=False))
+    assert set(now.gen.params) == {"forward", "heads"} and set(now.gen.params["heads"]["forward"]) == {"patch_nce"}
+    assert set(now.ema) == {"forward"}
+    assert {"loss/patch_nce", "loss/identity_nce"} <= set(metrics)

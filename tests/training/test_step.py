@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gqst import metrics as quality
-from gqst import overrides, types
-from gqst.training import gradients, parallel, state, step, summary
+from gqst import overrides
+from gqst.training import parallel, state, step, summary
 from gqst.training.recipe import Recipe
 from tests import conftest
 
@@ -240,23 +240,6 @@ def test_less_memory_is_the_same_step(four, whole, change, tolerance):
     assert bytes_found < 0.95 * bytes_whole or change.startswith("remat")
 
 
-@pytest.mark.parametrize("name", ["cyclegan", "pix2pix"])
-def test_what_remat_leaves_for_the_gradient(name):
-    kept = {}
-    for remat in ("none", "blocks", "all"):
-        recipe = Recipe(conftest.small(name, "generator.filters=8", f"remat={remat}"), paired=name == "pix2pix")
-        now = jax.eval_shape(lambda key, r=recipe: state.create(r, key, r.initial), jax.random.key(0))
-        view = {k: jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32) for k in ("source", "target")}
-        views = dict.fromkeys(recipe.directions, view)
-
-        def pullback(params, views, stats, recipe=recipe):
-            return jax.vjp(lambda p: gradients.generate(recipe, p, stats, views)[0], params)[1]
-
-        residuals = jax.eval_shape(pullback, now.gen.params, views, now.gen.stats)
-        kept[remat] = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(residuals))
-    assert kept["all"] < 0.9 * kept["blocks"] < 0.6 * kept["none"]
-
-
 @pytest.fixture(scope="module")
 def whole(four):
     return _two_steps(four)
@@ -420,29 +403,6 @@ def test_without_a_game_there_is_no_discriminator_and_the_loss_falls(pictures):
         losses.append(float(metrics["loss/l1"]))
     assert not any("discriminator" in name for name in metrics)
     assert losses[-1] < 0.9 * losses[0] and across.traces == 1
-
-
-def test_the_encoders_layers_that_losses_ask_for():
-    cfg = conftest.small("cut", "losses.identity_nce=off")
-    recipe = Recipe(cfg, paired=False)
-    assert recipe.encoded == dict.fromkeys(("fake", "source"), ("pixels", "down1", "down2", "block1"))
-    given = overrides.override(cfg, ["losses.patch_nce.layers=('down1',)"])
-    assert Recipe(given, paired=False).encoded["fake"] == ("down1",)
-    for change, pattern in (
-        ("losses.patch_nce.layers=('down7',)", "has no layer 'down7'.*block1"),
-        ("losses.other.term=patch_nce losses.other.weight=1 losses.other.layers=('down1',)", "different layers"),
-        ("losses.other.term=patch_nce losses.other.weight=1 losses.other.width=8", "share one width"),
-    ):
-        with pytest.raises(types.InputError, match=pattern):
-            Recipe(overrides.override(cfg, change.split()), paired=False)
-
-
-def test_one_head_serves_all_losses_of_a_term():
-    cfg = conftest.small("cut", "losses.patch_nce.width=8", "losses.identity_nce.width=8")
-    now, metrics = summary.trace(Recipe(cfg, paired=False))
-    assert set(now.gen.params) == {"forward", "heads"} and set(now.gen.params["heads"]["forward"]) == {"patch_nce"}
-    assert set(now.ema) == {"forward"}
-    assert {"loss/patch_nce", "loss/identity_nce"} <= set(metrics)
 
 
 def test_frozen_parameters_are_no_part_of_the_state():
