@@ -104,6 +104,24 @@ def pictures() -> list[Image.Image]:
     return [thumbnail(path) for path in sorted((ROOT / "gqst/data/demo/photos/train").glob("*.jpg"))[:6]]
 
 
+@pytest.fixture
+def photos(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A folder with a picture in every form: nested, odd sizes, alpha, EXIF, and one that is none."""
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    photo = Image.open(ROOT / "gqst/data/demo/photos/test/china.jpg").resize((61, 47))
+    photo.save(folder / "odd.jpg")
+    photo.save(folder / "deep" / "again.png")
+    alpha = photo.convert("RGBA")
+    alpha.putalpha(Image.linear_gradient("L").resize(photo.size))
+    alpha.save(folder / "alpha.webp", lossless=True)
+    exif = photo.getexif()
+    exif[0x0112] = 6  # to be turned a quarter
+    photo.save(folder / "turned.JPG", exif=exif)
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
 def thumbnail(path: pathlib.Path) -> Image.Image:
     """The picture in a file, at most 96 pixels wide or high."""
     with Image.open(path) as image:

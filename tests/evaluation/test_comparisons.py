@@ -52,6 +52,9 @@ def test_sources_are_matched_by_name_and_broken_outputs_left_out(folders):
     assert comparison.about["references"] == f"{folders['style']} (a set)"
     (style,) = comparison.style()
     assert style.shape == (10, 12, 3)
+    pathlib.Path(folders["sources"], "1.bmp").unlink()
+    comparison = comparisons.from_folders(folders["outputs"], folders["style"], folders["sources"])
+    assert [item.name for item in comparison.items()] == ["0.png", "2.png"]
 
 
 def test_sources_of_other_names_are_refused(folders):

@@ -37,3 +37,16 @@ def test_texts_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         files.write_text(path, "other")
     assert path.read_text(encoding="utf-8") == "één"
+
+
+def test_a_failed_write_leaves_the_old_file(monkeypatch, tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        files.write(path, files.Picture(rgb=np.zeros((8, 8, 3), np.float32)))
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
