@@ -1,12 +1,8 @@
-"""Every source on disk, what is held off for validation, and each complaint's sentence."""
+"""Data sources in general: validation pictures, unreadable ones, declarations, and the sentences of errors."""
 
 import collections
 import logging
-import os
-import pathlib
-from importlib import resources
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -22,119 +18,8 @@ def _names(pictures):
     return [pictures.name(i) for i in range(len(pictures))]
 
 
-def _same(loaded, image):
-    return np.array_equal(np.asarray(loaded), np.asarray(image))
-
-
 def test_all_sources_are_registered():
     assert {"demo", "folders", "pairs", "matched", "style_image", "tfds"} <= set(sources.SOURCES)
-
-
-def test_demo():
-    dataset = _build("demo")
-    assert not dataset.paired
-    assert dataset.train.sizes == (12, 7) and dataset.test.sizes == (4, 2)
-    assert _names(dataset.train.source)[:2] == ["aitzgorri.jpg", "astronaut.jpg"]
-    assert dataset.train.target.load(0).mode == "RGB"
-    assert sources.check(dataset)["test/target"] == (2, 0)
-    assert _build("demo", source="ukiyoe", target="photos").train.sizes == (7, 12)
-
-
-def test_folders_in_the_usual_layout(unpaired, pictures, prints):
-    dataset = _build("folders", root=str(unpaired))
-    assert dataset.train.sizes == (6, 4) and dataset.test.sizes == (2, 1)
-    assert _same(dataset.train.source.load(3), pictures[3])
-    assert _same(dataset.train.target.load(1), prints[1])
-    assert dataset.train.target.origin == str(unpaired / "trainB")
-
-
-def test_two_arbitrary_folders(unpaired):
-    folders = {"source": str(unpaired / "trainA"), "target": str(unpaired / "trainB")}
-    assert _build("folders", **folders).test is None
-    tests = {"test_source": str(unpaired / "testA"), "test_target": str(unpaired / "testB")}
-    assert _build("folders", **folders, **tests).test.sizes == (2, 1)
-
-
-def test_root_without_tests(tmp_path, pictures, fill):
-    fill(tmp_path / "trainA", pictures)
-    fill(tmp_path / "trainB", pictures)
-    assert _build("folders", root=str(tmp_path)).test is None
-
-
-def test_nested_hidden_and_other_files(tmp_path, pictures, fill):
-    names = ["b/2.png", "a.JPG", "b/c/1.jpeg", "b/0.WebP", "z.TIF", ".hidden.png", ".dir/x.png"]
-    folder = fill(tmp_path / "in", pictures[:1] * len(names), names)
-    (folder / "notes.txt").write_text("no picture")
-    (folder / "b" / "loop").symlink_to(folder)
-    train = _build("folders", source=str(folder), target=str(folder)).train
-    assert _names(train.source) == ["a.JPG", "b/0.WebP", "b/2.png", "b/c/1.jpeg", "z.TIF"]
-
-
-def test_home_and_bundled_paths(unpaired, monkeypatch):
-    monkeypatch.setenv("HOME", str(unpaired))
-    dataset = _build("folders", source="~/trainA", target="demo:ukiyoe/test")
-    assert dataset.train.sizes == (6, 2)
-
-
-@pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
-def test_pairs_side_by_side(tmp_path, pictures, fill, direction):
-    halves = [p.resize((40, 30)) for p in pictures[:3]]
-    both = []
-    for half in halves:
-        wide = Image.new("RGB", (80, 30))
-        wide.paste(half, (0, 0))
-        wide.paste(half.convert("L"), (40, 0))
-        both.append(wide)
-    fill(tmp_path / "train", both)
-    fill(tmp_path / "test", both[:1])
-    dataset = _build("pairs", root=str(tmp_path), direction=direction)
-    assert dataset.paired and dataset.test.paired
-    assert dataset.train.sizes == (3, 3) and dataset.test.sizes == (1, 1)
-    left, right = dataset.train.source.load(2), dataset.train.target.load(2)
-    if direction == "BtoA":
-        left, right = right, left
-    assert _same(left, halves[2]) and _same(right, halves[2].convert("L").convert("RGB"))
-
-
-def test_pairs_of_odd_width_drop_the_middle_column(tmp_path, fill):
-    wide = Image.new("RGB", (7, 2), "black")
-    wide.paste((255, 255, 255), (4, 0, 7, 2))
-    fill(tmp_path / "train", [wide])
-    train = _build("pairs", root=str(tmp_path)).train
-    source, target = (np.asarray(p.load(0)) for p in (train.source, train.target))
-    assert source.shape == target.shape == (2, 3, 3)
-    assert source.max() == 0 and target.min() == 255
-
-
-def test_pairs_with_a_val_folder_keep_it_whole(tmp_path, pictures, fill):
-    fill(tmp_path / "train", pictures)
-    fill(tmp_path / "val", pictures[:2])
-    dataset = _build("pairs", root=str(tmp_path), validation=0.5)
-    assert dataset.train.sizes == (6, 6) and dataset.validation.sizes == (2, 2)
-    assert _build("pairs", root=str(tmp_path), validation=0).validation is None
-
-
-def test_matched_by_path_without_suffix(tmp_path, pictures, fill):
-    # Sorted with their suffixes, a/1 would come before a/1.q on one side only.
-    stems = ["a/1", "a/1.q", "c"]
-    source = fill(tmp_path / "s", pictures[:3], [f"{stem}.png" for stem in stems])
-    target = fill(tmp_path / "t", pictures[:3], [f"{stem}.tif" for stem in stems])
-    dataset = _build("matched", source=str(source), target=str(target))
-    assert dataset.paired and dataset.test is None
-    for index in range(3):
-        assert _same(dataset.train.source.load(index), dataset.train.target.load(index))
-    tests = {"test_source": str(source), "test_target": str(target)}
-    assert _build("matched", source=str(source), target=str(target), **tests).test.paired
-
-
-def test_style_image(unpaired):
-    image = "demo:styles/the_harvesters_bruegel_1565.jpg"
-    photos = {"photos": str(unpaired / "trainA"), "test_photos": str(unpaired / "testA")}
-    dataset = _build("style_image", image=image, **photos, validation=0.2)
-    assert dataset.train.sizes == (4, 1)
-    assert dataset.validation.sizes == (2, 1) and dataset.test.sizes == (2, 1)
-    assert _names(dataset.train.target) == _names(dataset.test.target)
-    assert dataset.train.target.load(0).size == (674, 488)
 
 
 @pytest.mark.parametrize(
@@ -243,33 +128,6 @@ def _sentence(name, validation=0, **options):
     return text
 
 
-def test_missing_and_empty_folders(tmp_path, unpaired):
-    here = str(unpaired / "trainA")
-    gone = str(tmp_path / "gone")
-    assert _sentence("folders", source=gone, target=here) == f"there is no folder {gone} (data option 'source')"
-    assert _sentence("folders", root=gone) == (f"there is no folder {gone}/trainA (data option 'trainA')")
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    (empty / "notes.txt").write_text("no picture")
-    assert _sentence("folders", source=here, target=str(empty)).startswith(
-        f"no pictures in {empty} (data option 'target'); picture files end in .bmp, "
-    )
-    file = str(unpaired / "trainA" / "0.png")
-    assert _sentence("folders", source=file, target=here) == f"{file} is not a folder (data option 'source')"
-    assert _sentence("pairs", root=str(unpaired)) == (f"there is no folder {unpaired}/train (data option 'root')")
-    assert _sentence("style_image", image=file, photos=gone) == (f"there is no folder {gone} (data option 'photos')")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_without_the_right_to_read(unpaired):
-    folder = unpaired / "trainA"
-    folder.chmod(0)
-    try:
-        assert "cannot be listed" in _sentence("folders", root=str(unpaired))
-    finally:
-        folder.chmod(0o755)
-
-
 def test_contradicting_options(unpaired):
     here = str(unpaired / "trainA")
     assert "either root, or source and target" in _sentence("folders")
@@ -293,53 +151,6 @@ def test_contradicting_options(unpaired):
     assert "unknown data source 'folder' (did you mean 'folders'?)" in _sentence("folder")
     assert "unknown option 'rot'" in _sentence("folders", rot="x")
     assert _sentence("style_image", image="x.jpg") == ("data source 'style_image' needs the option 'photos'")
-
-
-def test_matched_folders_that_do_not_match(tmp_path, pictures, fill):
-    source = fill(tmp_path / "s", pictures[:6])
-    target = fill(tmp_path / "t", pictures[:2], ["0.png", "x.png"])
-    assert _sentence("matched", source=str(source), target=str(target)) == (
-        f"{source} has 6 pictures and {target} has 2, and their names do not match: "
-        f"1, 2, 3 and 2 more only in {source}; x only in {target}"
-    )
-    fill(target, pictures[:1], ["0.jpg"])
-    assert _sentence("matched", source=str(target), target=str(source)) == (
-        f"{target} has two pictures called 0: 0.jpg and 0.png"
-    )
-
-
-def test_style_images_that_cannot_be_read(unpaired):
-    photos = str(unpaired / "trainA")
-    broken = unpaired / "broken.png"
-    broken.write_bytes(b"no picture")
-    assert _sentence("style_image", image=str(broken), photos=photos) == (
-        f"the style image {broken} cannot be read: it is not a picture"
-    )
-    assert "there is no such file" in _sentence("style_image", image="gone.jpg", photos=photos)
-    assert "is a folder" in _sentence("style_image", image=photos, photos=photos)
-    bundled = _sentence("style_image", image="demo:styles/gone.jpg", photos=photos)
-    assert "demo:styles/the_harvesters_bruegel_1565.jpg" in bundled
-
-
-def test_a_picture_too_narrow_to_hold_two(tmp_path, pictures, fill, caplog):
-    fill(tmp_path / "train", [pictures[0], Image.new("RGB", (1, 5))])
-    counts = sources.check(_build("pairs", root=str(tmp_path)))
-    assert counts == {"train/source": (1, 1), "train/target": (1, 1)}
-    assert "does not hold two pictures side by side" in caplog.text
-
-
-def test_the_larger_sets_are_readable():
-    shared = pathlib.Path(__file__).parents[3] / "shared" / "data"
-    if not shared.is_dir():
-        pytest.skip("needs ../shared/data, the development sets")
-    dataset = _build("folders", root=str(shared / "landscape2painting"), validation=0.05)
-    assert dataset.train.sizes == (341, 465) and dataset.validation.sizes == (18, 25)
-    restore = _build("pairs", root=str(shared / "photo_restore"))
-    assert restore.train.sizes == (303, 303) and restore.train.target.load(0).size == (256, 256)
-
-
-def test_demo_pictures_are_package_data():
-    assert (resources.files("gqst.data") / "demo" / "SOURCES.md").is_file()
 
 
 @pytest.mark.parametrize(
