@@ -8,7 +8,7 @@ from gqst.quality import alarms, selection
 from gqst.quality.targets import Decision, Target, decide
 
 
-class Steering:
+class Memory:
     """The rounds of a run and the decisions they lead to; `note` and `recall` carry them through a checkpoint.
 
     Attributes:

@@ -101,7 +101,7 @@ def train(run: setup.Run) -> Ending:
     metrics = _Metrics()
     rounds = _Rounds()
     if run.step == 0:
-        rounds.run(run, metrics)
+        rounds(run, metrics)
     while True:
         try:
             # 1. The end: all steps done, a signal, or nothing better for long. The last metrics may still roll it back.
@@ -136,7 +136,7 @@ def train(run: setup.Run) -> Ending:
                 run.progress.log(run.step, means)
             # 5. A round: held-out pictures decide about weights, the best checkpoint, and whether to go back.
             if round_due:
-                save_due = rounds.run(run, metrics) or save_due
+                save_due = rounds(run, metrics) or save_due
             # 6. A checkpoint.
             if save_due:
                 _save(run)
@@ -197,7 +197,7 @@ class _Rounds:
         self._ended: float | None = None
         self._warned = False
 
-    def run(self, run: setup.Run, training: _Metrics) -> bool:
+    def __call__(self, run: setup.Run, training: _Metrics) -> bool:
         """Measures held-out pictures and acts on the result; returns whether the round is worth a checkpoint.
 
         Raises:

@@ -12,7 +12,7 @@ import numpy as np
 from gqst import config, overrides, types
 from gqst.data import pipeline, sources
 from gqst.pictures import files
-from gqst.quality import memory
+from gqst.quality.memory import Memory
 from gqst.runtime import processes, profiler, progress, signals
 from gqst.training import checkpoint, log, parallel, summary
 from gqst.training.recipe import Recipe
@@ -51,7 +51,7 @@ class Run:
     parallel: parallel.Parallel
     batches: pipeline.BatchIterator
     measure: Round
-    memory: memory.Steering
+    memory: Memory
     checkpoints: checkpoint.Checkpoints
     log: log.Log
     progress: progress.Progress
@@ -109,15 +109,15 @@ def opened(
         state = trainer.create(cfg.seed)
         # One checkpoint is written before the oldest is deleted.
         checkpoint.check_space(checkpoints.directory, 2 * summary.state_bytes(trainer.single(state)))
-        steering, decisions = memory.Steering(cfg, recipe.targets), 0
+        memory, decisions = Memory(cfg, recipe.targets), 0
         restored = checkpoints.restore(abstract(trainer.single(state)))
         if restored is not None:
             single, note = restored
             state = trainer.spread(single)
             batches.set_state(note["data"])
-            steering.recall(note)
+            memory.recall(note)
             decisions = note["trail"]
-            checkpoints.keep(steering.kept)
+            checkpoints.keep(memory.kept)
         step = int(trainer.single(state).step)
         # 4. The rounds; this reads their held-out pictures.
         measure = Round(
@@ -148,7 +148,7 @@ def opened(
             parallel=trainer,
             batches=batches,
             measure=measure,
-            memory=steering,
+            memory=memory,
             checkpoints=checkpoints,
             log=run_log,
             progress=bar,
