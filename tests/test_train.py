@@ -184,7 +184,10 @@ def test_bad_input_is_one_sentence_and_code_2(refused, tmp_path, changes, senten
 def test_bad_input_from_the_shell(run):
     done = run("gqst.train", "--config", "nothing", "--workdir", "run")
     _check_sentence(done.returncode, done.stderr)
-    assert "no config file 'nothing'; give a path, or one that comes with gqst: cut, cyclegan" in done.stderr
+    assert (
+        "no config file 'nothing'; give the path of one, or the name of one that comes with gqst: cut, cyclegan"
+        in done.stderr
+    )
 
 
 def test_bad_folders_are_one_sentence(refused, tmp_path):
