@@ -54,19 +54,19 @@ def test_folders_of_truths(capsys, folders, tmp_path):
     assert code == 0 and "pictures: 5" in said and "matched by name" in said and "size: 48x40" in said
     if "broken.png" in warned:
         assert "left out" in warned
-    found = json.loads((tmp_path / "a.json").read_text())
+    report = json.loads((tmp_path / "a.json").read_text())
     pairs = [(_read(where["outputs"], i), _read(where["truths"], i)) for i in range(5)]
     psnr = [skimage.metrics.peak_signal_noise_ratio(t, o, data_range=1.0) for o, t in pairs]
-    assert found["psnr"] == pytest.approx(np.mean(psnr), abs=1e-3)
-    assert found["pixel_accuracy"] == pytest.approx(
+    assert report["psnr"] == pytest.approx(np.mean(psnr), abs=1e-3)
+    assert report["pixel_accuracy"] == pytest.approx(
         np.mean([(np.abs(o - t) <= 0.05 + 1e-6).all(-1).mean() for o, t in pairs]), abs=1e-4
     )
-    assert found["count"] == 5 and found["against"]["psnr"] == "truths" and found["against"]["lpips"] == "truths"
-    assert found["intervals"]["psnr"][0] <= found["psnr"] <= found["intervals"]["psnr"][1]
+    assert report["count"] == 5 and report["against"]["psnr"] == "truths" and report["against"]["lpips"] == "truths"
+    assert report["intervals"]["psnr"][0] <= report["psnr"] <= report["intervals"]["psnr"][1]
     # The outputs' colours are nearer to the truths than the sources'; the edges are the sources'.
-    assert found["baselines"]["untouched sources"]["psnr"] < found["psnr"]
-    assert found["contrast_structure"] > 0.9 and found["baselines"]["untouched sources"]["contrast_structure"] > 0.999
-    assert "kid" in found and "colour transfer" in found["baselines"]
+    assert report["baselines"]["untouched sources"]["psnr"] < report["psnr"]
+    assert report["contrast_structure"] > 0.9 and report["baselines"]["untouched sources"]["contrast_structure"] > 0.999
+    assert "kid" in report and "colour transfer" in report["baselines"]
     rows = list(csv.DictReader((tmp_path / "deep" / "a.csv").open()))
     assert [row["picture"] for row in rows] == [*(f"{i}.png" for i in range(5)), "(all)"]
     np.testing.assert_allclose([float(row["psnr"]) for row in rows[:5]], psnr, atol=1e-3)
@@ -77,8 +77,8 @@ def test_a_folder_against_a_style(capsys, folders, tmp_path):
     flags = ["--outputs", folders / "outputs", "--references", folders / "style", "--size", "48"]
     code, said, _ = _call(capsys, *flags, "--json", tmp_path / "a.json", "--no-baselines")
     assert code == 0 and "against 4 of the style" in said and "biased" in said and "psnr" not in said
-    found = json.loads((tmp_path / "a.json").read_text())
-    assert found["baselines"] == {} and found["about"]["size"] == "48x48"
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert report["baselines"] == {} and report["about"]["size"] == "48x48"
     embed = networks.Embedder(features_base.load("efficientnet_lite0"))
     features = []
     for name in ("outputs", "style"):
@@ -91,7 +91,7 @@ def test_a_folder_against_a_style(capsys, folders, tmp_path):
             for i, s in zip(images, sides, strict=True)
         ]
         features.append(embed(np.stack([np.asarray(i, np.float32) / 255 for i in cut])))
-    assert found["kid"] == pytest.approx(sets.kid(*features).value, rel=1e-3, abs=1e-2)
+    assert report["kid"] == pytest.approx(sets.kid(*features).value, rel=1e-3, abs=1e-2)
 
 
 def test_one_style_picture_is_no_set(capsys, folders, tmp_path):
@@ -105,14 +105,14 @@ def test_one_style_picture_is_no_set(capsys, folders, tmp_path):
 def test_statistics_of_a_style_take_the_place_of_its_pictures(capsys, folders, tmp_path):
     flags = ["--outputs", folders / "outputs", "--no-baselines", "--json", tmp_path / "a.json", "--references"]
     file = tmp_path / "deep" / "style.npz"
-    found = []
+    report = []
     for more in ([folders / "style", "--save-statistics", file], [file]):
         code, said, warned = _call(capsys, *flags, *more)
         assert code == 0, warned
-        found.append(json.loads((tmp_path / "a.json").read_text()))
-    assert found[0]["style_count"] == found[1]["style_count"] == 4 and "style.npz (statistics)" in said
-    assert found[1]["kid"] == pytest.approx(found[0]["kid"], rel=1e-6)
-    assert found[1]["frechet"] == pytest.approx(found[0]["frechet"], rel=1e-6)
+        report.append(json.loads((tmp_path / "a.json").read_text()))
+    assert report[0]["style_count"] == report[1]["style_count"] == 4 and "style.npz (statistics)" in said
+    assert report[1]["kid"] == pytest.approx(report[0]["kid"], rel=1e-6)
+    assert report[1]["frechet"] == pytest.approx(report[0]["frechet"], rel=1e-6)
     code, _, said = _call(capsys, *flags, file, "--size", "32")
     assert code == 2 and "holds statistics for size 48x40, not 32x32" in said
 
@@ -161,11 +161,11 @@ def test_a_run_on_a_split_of_its_data(capsys, tmp_path):
     loop.fit(cfg, tmp_path / "run", devices=1, quiet=True)
     code, said, _ = _call(capsys, "--workdir", tmp_path / "run", "--json", tmp_path / "a.json")
     assert code == 0 and "real style pictures" in said, said
-    found = json.loads((tmp_path / "a.json").read_text())
-    assert found["about"]["checkpoint"] == 2 and found["about"]["split"] == "test"
-    assert found["count"] == len(found["pictures"]) == len(list((DEMO / "photos/test").glob("*.jpg")))
-    assert {"contrast_structure", "lpips", "content_retention", "kid", "art_fid"} <= set(found)
-    assert found["art_fid"] == pytest.approx((1 + found["lpips"]) * (1 + found["frechet"]))
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert report["about"]["checkpoint"] == 2 and report["about"]["split"] == "test"
+    assert report["count"] == len(report["pictures"]) == len(list((DEMO / "photos/test").glob("*.jpg")))
+    assert {"contrast_structure", "lpips", "content_retention", "kid", "art_fid"} <= set(report)
+    assert report["art_fid"] == pytest.approx((1 + report["lpips"]) * (1 + report["frechet"]))
     note = tmp_path / "run" / "config.json"
     note.write_text(note.read_text().replace('"validation": 2', '"validation": 0'))
     code, _, said = _call(capsys, "--workdir", tmp_path / "run", "--split", "validation")

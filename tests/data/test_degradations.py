@@ -41,8 +41,8 @@ def test_each_is_what_pillow_does(picture):
 
 def test_noise_has_its_deviation():
     grey = np.full((64, 64, 3), 0.5, np.float32)
-    found = _damage(grey, noise=(0.1, 0.1)) - grey
-    assert found.std() == pytest.approx(0.1, rel=0.03) and abs(found.mean()) < 0.003
+    grain = _damage(grey, noise=(0.1, 0.1)) - grey
+    assert grain.std() == pytest.approx(0.1, rel=0.03) and abs(grain.mean()) < 0.003
 
 
 def test_strengths_are_drawn_by_the_seed(picture):

@@ -27,9 +27,13 @@ def test_colours_of_the_style_in_the_shapes_of_the_source():
     source, style = (
         getattr(skimage.data, n)()[90:154, 90:186].astype(np.float32) / 255.0 for n in ("coffee", "chelsea")
     )
-    made = baselines.color_transfer(source, style)
-    assert made.shape == source.shape and made.dtype == np.float32 and 0.0 <= made.min() <= made.max() <= 1.0
-    got, wanted = (skimage.color.rgb2lab(x).reshape(-1, 3) for x in (made, style))
+    recolored = baselines.color_transfer(source, style)
+    assert (
+        recolored.shape == source.shape
+        and recolored.dtype == np.float32
+        and 0.0 <= recolored.min() <= recolored.max() <= 1.0
+    )
+    got, wanted = (skimage.color.rgb2lab(x).reshape(-1, 3) for x in (recolored, style))
     # Clipping to [0, 1] moves them a little.
     np.testing.assert_allclose(got.mean(0), wanted.mean(0), atol=1.5)
     np.testing.assert_allclose(got.std(0), wanted.std(0), rtol=0.1, atol=0.5)

@@ -101,9 +101,9 @@ def _linear(norm: float):
 @pytest.mark.parametrize("norm", [0.5, 1.0, 3.0])
 def test_wgan_gp_on_a_linear_discriminator(norm):
     terms = _terms(form="wgan_gp", penalty=7.0)
-    found = terms["discriminator"](_context(score=_linear(norm)))
+    actual = terms["discriminator"](_context(score=_linear(norm)))
     expected = _mean(lambda f, r: f - r, FAKE, REAL) + 7.0 * (norm - 1.0) ** 2
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(terms["generator"](_context()), _mean(lambda f: -f, FAKE), rtol=1e-5)
 
 

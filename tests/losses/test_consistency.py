@@ -26,9 +26,9 @@ def _term(name: str):
 )
 def test_mean_absolute_errors(context, name, one, other):
     expected = np.abs(np.float64(getattr(context, one)) - getattr(context, other)).mean((1, 2, 3))
-    found = _term(name)(context)
-    assert found.shape == (2,) and found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    actual = _term(name)(context)
+    assert actual.shape == (2,) and actual.dtype == np.float32
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
     equal = context.replace(**{one: getattr(context, other)})
     np.testing.assert_array_equal(_term(name)(equal), 0.0)
 
@@ -38,6 +38,6 @@ def test_total_variation(context):
     fake = np.zeros((2, 4, 5, 3), np.float32)
     fake[0, 2:] = 0.5  # one edge across: 1 of 3 steps down is 0.5
     fake[1, :, 1] = 1.0  # a line down: 2 of 4 steps to the right are 1
-    found = _term("total_variation")(context.replace(fake=fake))
-    np.testing.assert_allclose(found, [0.5 / 3, 2 / 4], rtol=1e-6)
+    actual = _term("total_variation")(context.replace(fake=fake))
+    np.testing.assert_allclose(actual, [0.5 / 3, 2 / 4], rtol=1e-6)
     np.testing.assert_array_equal(_term("total_variation")(context.replace(fake=0 * fake + 0.3)), 0.0)

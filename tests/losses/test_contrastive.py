@@ -38,8 +38,8 @@ def test_all_patches_by_hand(encoded):
     term = _term(patches=16, temperature=0.5, width=5)
     samples = {layer: x[:1, :1, 0] for layer, x in encoded["fake"].items()}
     params = jax.device_get(term.head.init(jax.random.key(1), samples)["params"])
-    found = term(_context(encoded, {"patch_nce": params}))
-    assert found.shape == (2,) and found.dtype == np.float32
+    actual = term(_context(encoded, {"patch_nce": params}))
+    assert actual.shape == (2,) and actual.dtype == np.float32
     for picture in range(2):
         losses = []
         for layer in ("down1", "down2"):
@@ -51,7 +51,7 @@ def test_all_patches_by_hand(encoded):
                 scores = np.exp(query[i] @ answer.T / 0.5)
                 losses.append((layer, -np.log(scores[i] / scores.sum())))
         by_layer = [np.mean([v for name, v in losses if name == layer]) for layer in ("down1", "down2")]
-        assert found[picture] == pytest.approx(np.mean(by_layer), rel=1e-4)
+        assert actual[picture] == pytest.approx(np.mean(by_layer), rel=1e-4)
 
 
 def test_alike_patches_cost_the_logarithm_of_their_number(encoded):
@@ -75,8 +75,8 @@ def test_the_same_positions_of_both_pictures():
     same = {p: {"down1": x} for p in ("fake", "source")}
     layer = {"kernel": np.eye(16, dtype=np.float32), "bias": np.zeros(16, np.float32)}
     context = _context(same, {"patch_nce": {"down1_hidden": layer, "down1_out": layer}})
-    found = _term(patches=5, temperature=0.01, width=16)(context)
-    np.testing.assert_allclose(found, 0.0, atol=1e-6)
+    actual = _term(patches=5, temperature=0.01, width=16)(context)
+    np.testing.assert_allclose(actual, 0.0, atol=1e-6)
 
 
 def test_pairs():

@@ -42,7 +42,7 @@ def _variants(name: str) -> list[dict[str, typing.Any]]:
 
 
 def _entries() -> dict[str, list[base.Entry]]:
-    found = {"generator": [], "discriminator": []}
+    collected = {"generator": [], "discriminator": []}
     helpers = {"adversarial": config.loss(1.0), "total_variation": config.loss(1.0)}
     for name in base.TERMS:
         for options in _variants(name):
@@ -53,8 +53,8 @@ def _entries() -> dict[str, list[base.Entry]]:
                 continue  # a combination that the term itself refuses
             for entry in objective:
                 if entry.label == "tested":
-                    found[entry.term.player].append(entry)
-    return found
+                    collected[entry.term.player].append(entry)
+    return collected
 
 
 ENTRIES = _entries()
@@ -108,14 +108,14 @@ def frozen():
 
 def _see(term: base.Term, frozen, one, other):
     """The features that a term reads of the fakes `one` and of `other`."""
-    found: dict = {}
+    collected: dict = {}
     for spec in term.features:
         network = features.FEATURES[spec.network]()
         seen = network.apply(
             {"params": frozen[spec.network]}, one if spec.picture == "fake" else other, layers=spec.layers
         )
-        found.setdefault(spec.network, {})[spec.picture] = seen
-    return found
+        collected.setdefault(spec.network, {})[spec.picture] = seen
+    return collected
 
 
 @pytest.fixture(scope="module")
@@ -189,11 +189,11 @@ def test_discriminator_terms(disc):
 
     @functools.partial(jax.jit, compiler_options=LEVEL_0)
     def gradients(params):
-        found = [jax.value_and_grad(loss)(params, entry) for entry in entries]
-        return tuple(zip(*found, strict=True))
+        collected = [jax.value_and_grad(loss)(params, entry) for entry in entries]
+        return tuple(zip(*collected, strict=True))
 
-    values, made = gradients(variables["params"])
-    for entry, gradient, value in zip(entries, made, values, strict=True):
+    values, all_gradients = gradients(variables["params"])
+    for entry, gradient, value in zip(entries, all_gradients, values, strict=True):
         assert np.isfinite(value), _name(entry)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient)), _name(entry)
         assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(gradient)), _name(entry)

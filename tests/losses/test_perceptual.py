@@ -10,8 +10,8 @@ from gqst.losses import base
 
 def _term(name: str, **options) -> base.Term:
     helper = config.loss(1.0, form="hinge")
-    found = base.build({"tested": config.loss(1.0, term=name, **options), "adversarial": helper}, paired=True)
-    return next(e.term for e in found if e.label == "tested")
+    actual = base.build({"tested": config.loss(1.0, term=name, **options), "adversarial": helper}, paired=True)
+    return next(e.term for e in actual if e.label == "tested")
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def _features(rng, *pictures, shape=(2, 3, 4, 5)):
 
 
 def _value(term, context):
-    found = term(context)
-    assert found.shape == (2,) and found.dtype == np.float32
-    return found
+    actual = term(context)
+    assert actual.shape == (2,) and actual.dtype == np.float32
+    return actual
 
 
 def test_content(rng):
@@ -54,12 +54,12 @@ def test_normalised_content_is_blind_to_each_channels_scale_and_shift(rng):
     np.testing.assert_allclose(normalised, 0.0, atol=1e-5)
     # Minus one times a picture of mean 0 and deviation 1 is 2|x| away.
     turned = {layer: -x for layer, x in seen["source"].items()}
-    found = _value(
+    actual = _value(
         _term("content", layers=("a",), normalize=True), _context(features={"vgg16": {**seen, "fake": turned}})
     )
     x = seen["source"]["a"]
     z = (x - x.mean((1, 2), keepdims=True)) / x.std((1, 2), keepdims=True)
-    np.testing.assert_allclose(found, 2 * np.abs(z).mean((1, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(actual, 2 * np.abs(z).mean((1, 2, 3)), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("distance", "of"), [("l1", np.abs), ("l2", np.square)])
@@ -81,16 +81,16 @@ def test_style_by_gram_matrices(rng):
         flat = seen[picture]["a"].reshape(2, 12, 5)
         grams.append(np.stack([x.T @ x / 12 for x in flat]))
     expected = np.abs(grams[0] - grams[1]).mean((1, 2))
-    found = _value(_term("style", form="gram", layers=("a",)), _context(features={"vgg16": seen}))
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    actual = _value(_term("style", form="gram", layers=("a",)), _context(features={"vgg16": seen}))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
 def test_style_does_not_mind_where_things_are(rng):
     seen = _features(rng, "target")
     moved = {layer: x[:, ::-1, ::-1] for layer, x in seen["target"].items()}
     for form in ("moments", "gram"):
-        found = _value(_term("style", form=form, layers=("a",)), _context(features={"vgg16": {**seen, "fake": moved}}))
-        np.testing.assert_allclose(found, 0.0, atol=1e-5)
+        actual = _value(_term("style", form=form, layers=("a",)), _context(features={"vgg16": {**seen, "fake": moved}}))
+        np.testing.assert_allclose(actual, 0.0, atol=1e-5)
 
 
 def test_discriminator_perceptual(rng):
@@ -98,8 +98,8 @@ def test_discriminator_perceptual(rng):
     fake, real = (tuple(rng.normal(size=s).astype(np.float32) for s in shapes) for _ in range(2))
     context = _context(activations=base.Activations(fake=(fake,), real=(real,)))
     paired = np.mean([np.abs(a - b).mean((1, 2, 3)) for a, b in zip(fake, real, strict=True)], axis=0)
-    found = _value(_term("discriminator_perceptual", paired=True), context)
-    np.testing.assert_allclose(found, paired, rtol=1e-5)
+    actual = _value(_term("discriminator_perceptual", paired=True), context)
+    np.testing.assert_allclose(actual, paired, rtol=1e-5)
     parts = []
     for a, b in zip(fake, real, strict=True):
         parts.append(np.abs(a.mean((1, 2)) - b.mean((1, 2))).mean(1))

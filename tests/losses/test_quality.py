@@ -37,17 +37,17 @@ def _loss(context, **options):
 @pytest.mark.parametrize("pair", PAIRS)
 def test_what_is_lost_is_the_way_to_one(context, pair):
     one, other = (getattr(context, name) for name in PAIRS[pair])
-    found = _loss(context, metric="contrast_structure", pair=pair)
-    np.testing.assert_allclose(found, 1.0 - metrics.contrast_structure(one, other), atol=1e-5)
-    assert (found > 0.01).all()
+    actual = _loss(context, metric="contrast_structure", pair=pair)
+    np.testing.assert_allclose(actual, 1.0 - metrics.contrast_structure(one, other), atol=1e-5)
+    assert (actual > 0.01).all()
 
 
 def test_ssim_and_psnr(context):
-    found = _loss(context, metric="ssim", pair="cycled_source")
-    np.testing.assert_allclose(found, 1.0 - metrics.ssim(context.cycled, context.source), atol=1e-5)
-    found = _loss(context, metric="psnr", pair="fake_target")
+    actual = _loss(context, metric="ssim", pair="cycled_source")
+    np.testing.assert_allclose(actual, 1.0 - metrics.ssim(context.cycled, context.source), atol=1e-5)
+    actual = _loss(context, metric="psnr", pair="fake_target")
     expected = np.log(((np.float64(context.fake) - context.target) ** 2).mean((1, 2, 3)))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 def test_nothing_is_lost_above_the_floor(context):
@@ -55,6 +55,6 @@ def test_nothing_is_lost_above_the_floor(context):
     values = 1.0 - _loss(context, **options)
     between = float(values.mean())
     assert values.min() < between < values.max()
-    found = _loss(context, **options, floor=between)
-    np.testing.assert_allclose(found, np.maximum(between - values, 0.0), atol=1e-6)
-    assert found.min() == 0.0 < found.max()
+    actual = _loss(context, **options, floor=between)
+    np.testing.assert_allclose(actual, np.maximum(between - values, 0.0), atol=1e-6)
+    assert actual.min() == 0.0 < actual.max()

@@ -83,12 +83,12 @@ def test_a_target_steers_it(closeness):
     recipe = Recipe(cfg, paired=False)
     target = next(target for target in recipe.targets if target.metric == "closeness")
     assert (target.value, target.labels) == (0.995, ("target_closeness",))
-    now, trained = summary.trace(recipe)
-    assert "loss/target_closeness" in trained and "target_closeness" in now.multipliers
+    train_state, trained = summary.trace(recipe)
+    assert "loss/target_closeness" in trained and "target_closeness" in train_state.multipliers
     _, result = _round(*CHANGES)
     measured = result.metrics["closeness"]
     assert result.standing.shortfall >= (0.995 - measured) / 0.5 > targets.TOLERANCE
-    multipliers = dict.fromkeys(now.multipliers, 1.0)
+    multipliers = dict.fromkeys(train_state.multipliers, 1.0)
     new, _, _ = targets.decide(recipe.targets, result.metrics, multipliers, {}, config.Control())
     assert new["target_closeness"] > 1.0
 

@@ -70,9 +70,9 @@ def _reference_structure(one, other) -> float:
 
 def test_ssim_is_that_of_scikit_image(photos, damaged):
     expected = [_reference_ssim(*pair) for pair in zip(photos, damaged, strict=True)]
-    found = np.asarray(_jit(metrics.ssim)(photos, damaged))
-    assert found.dtype == np.float32 and found.shape == (3,)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    actual = np.asarray(_jit(metrics.ssim)(photos, damaged))
+    assert actual.dtype == np.float32 and actual.shape == (3,)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
     assert 0.1 < min(expected) < max(expected) < 0.98
 
 

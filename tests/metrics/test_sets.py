@@ -74,23 +74,23 @@ def test_kid_by_hand():
 
     within_one = np.mean([k(one[i], one[j]) for i in range(6) for j in range(6) if i != j])
     within_other = np.mean([k(other[i], other[j]) for i in range(9) for j in range(9) if i != j])
-    across = np.mean([k(x, y) for x in one for y in other])
-    found = sets.kid(one, other)
-    assert found.value == pytest.approx(1000 * (within_one + within_other - 2 * across), rel=1e-6)
-    assert (found.subsets, found.size) == (1, 6) and math.isnan(found.error)
+    between = np.mean([k(x, y) for x in one for y in other])
+    estimate = sets.kid(one, other)
+    assert estimate.value == pytest.approx(1000 * (within_one + within_other - 2 * between), rel=1e-6)
+    assert (estimate.subsets, estimate.size) == (1, 6) and math.isnan(estimate.error)
 
 
 def test_kid_over_subsets():
     rng = np.random.default_rng(0)
     one, same = rng.normal(size=(2, 120, 16))
     far = rng.normal(loc=0.5, size=(90, 16))
-    found, nothing = sets.kid(one, far), sets.kid(one, same)
-    assert (found.subsets, found.size) == (100, 50)
-    assert found == sets.kid(one, far)
+    estimate, nothing = sets.kid(one, far), sets.kid(one, same)
+    assert (estimate.subsets, estimate.size) == (100, 50)
+    assert estimate == sets.kid(one, far)
     # Unbiased: equal distributions are 0 but for chance; others agree with the whole sets.
-    assert abs(nothing.value) < 0.1 * found.value
-    assert found.value == pytest.approx(sets.kid(one, far, size=1000).value, rel=0.05)
-    assert 0 < found.error < 0.1 * found.value
+    assert abs(nothing.value) < 0.1 * estimate.value
+    assert estimate.value == pytest.approx(sets.kid(one, far, size=1000).value, rel=0.05)
+    assert 0 < estimate.error < 0.1 * estimate.value
 
 
 def test_kid_needs_two():
@@ -99,18 +99,18 @@ def test_kid_needs_two():
 
 
 def _moments(rows, *cuts):
-    made = sets.Moments()
+    moments = sets.Moments()
     for part in np.split(rows, cuts):
-        made.add(part)
-    return made
+        moments.add(part)
+    return moments
 
 
 def test_moments_are_those_of_numpy_however_they_came():
     rows = np.random.default_rng(0).normal(3.0, 2.0, (50, 6)).astype(np.float32)
-    made = _moments(rows, 1, 1, 7, 30)
-    assert made.count == 50
-    np.testing.assert_allclose(made.mean, rows.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(made.covariance, np.cov(rows.astype(np.float64).T), rtol=1e-9)
+    moments = _moments(rows, 1, 1, 7, 30)
+    assert moments.count == 50
+    np.testing.assert_allclose(moments.mean, rows.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(moments.covariance, np.cov(rows.astype(np.float64).T), rtol=1e-9)
     with pytest.raises(ValueError, match="at least 2 rows"):
         _ = _moments(rows[:1]).covariance
 

@@ -44,11 +44,11 @@ def test_grey_is_luma(pair):
 def test_training_does_not_see_colours(batch):
     """Pictures of the same brightness and other colours give the same step."""
     recipe = Recipe(conftest.small("style_image", "keep_colors=True", "batch_size=8"), paired=False)
-    across = parallel.build(recipe, batch_size=8, devices=jax.devices()[:1])
+    trainer = parallel.build(recipe, batch_size=8, devices=jax.devices()[:1])
     soft = {key: 0.25 + 0.5 * x for key, x in batch.items()}
     shift = np.float32([0.587, -0.299, 0.0]) * 0.1  # has no luma: 0.299 * 0.587 - 0.587 * 0.299
     other = {key: (x + shift).astype(np.float32) for key, x in soft.items()}
-    one, two = (across.step(across.create(0), across.put(b))[1] for b in (soft, other))
+    one, two = (trainer.step(trainer.create(0), trainer.put(b))[1] for b in (soft, other))
     for name, value in one.items():
         assert float(two[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-4), name
 
@@ -59,10 +59,10 @@ def test_a_round_shows_the_colours_of_the_source():
     ema = jax.tree.map(lambda x: x + 0.02, ema)
     rng = np.random.default_rng(0)
     held_out = {key: rng.uniform(0.3, 0.7, (3, 32, 32, 3)).astype(np.float32) for key in ("source", "target")}
-    made = rounds.Round(
+    measure = rounds.Round(
         recipe, held_out, paired=False, batch_size=3, samples=3, mesh=devices.DeviceMesh(jax.devices()[:1])
     )
-    columns = made(ema, 1).columns
+    columns = measure(ema, 1).columns
     fake, source = columns["fake"], columns["source"]
     inside = (fake > 0.001).all(-1) & (fake < 0.999).all(-1)
     assert inside.mean() > 0.3

@@ -11,8 +11,8 @@ from gqst.quality import alarms
 @pytest.fixture(scope="module")
 def photos():
     """The bundled photographs, 48 px."""
-    found = paths.listing("demo:photos/train", option="photos")
-    pictures = [found.load(i).resize((48, 48)) for i in range(len(found))]
+    photos = paths.listing("demo:photos/train", option="photos")
+    pictures = [photos.load(i).resize((48, 48)) for i in range(len(photos))]
     return np.stack([np.asarray(p, np.float32) / 255.0 for p in pictures])
 
 
@@ -68,8 +68,8 @@ def test_a_discriminator_that_wins():
 )
 def test_a_generator_that_learns_no_more(share, norm, kinds):
     last = {"without_gradient/generator": share, "gradient_norm/generator": norm}
-    found = alarms.of_training({"without_gradient/generator": 1.0, "gradient_norm/generator": 1.0}, last)
-    assert [alarm.kind for alarm in found] == kinds
+    raised = alarms.of_training({"without_gradient/generator": 1.0, "gradient_norm/generator": 1.0}, last)
+    assert [alarm.kind for alarm in raised] == kinds
 
 
 def test_sides_that_eight_does_not_divide(photos):

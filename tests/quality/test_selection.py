@@ -37,8 +37,8 @@ def test_as_json():
 
 
 def test_the_front_is_what_no_other_round_dominates():
-    made = [(0.5, 0.3), (0.6, 0.0), (0.4, 0.3), (0.7, 0.0), (0.45, 0.1), (0.45, 0.1)]
-    rounds = [selection.Standing(step, *values) for step, values in enumerate(made)]
+    measured = [(0.5, 0.3), (0.6, 0.0), (0.4, 0.3), (0.7, 0.0), (0.45, 0.1), (0.45, 0.1)]
+    rounds = [selection.Standing(step, *values) for step, values in enumerate(measured)]
     # By hand: (0.5, 0.3) falls to (0.4, 0.3), (0.7, 0) to (0.6, 0); of two equal ones the first stays.
     assert [s.step for s in selection.front(rounds)] == [1, 4, 2]
     assert selection.front([]) == []

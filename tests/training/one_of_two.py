@@ -24,10 +24,10 @@ def main(port: str, index: str, mode: str, file: str) -> None:
         processes.Group(coordinator=f"127.0.0.1:{port}", count=2, index=int(index), timeout_seconds=60)
     ):
         recipe = Recipe(test_parallel.config_of_runs(), paired=False)
-        across = parallel.build(recipe, mode=mode, batch_size=8)
-        assert len(across.mesh.devices) == 8
+        trainer = parallel.build(recipe, mode=mode, batch_size=8)
+        assert len(trainer.mesh.devices) == 8
         share = {key: rows[4 * int(index) :][:4] for key, rows in test_parallel.pictures().items()}
-        first, last, said, traces = test_parallel.run(across, share)
+        first, last, said, traces = test_parallel.run(trainer, share)
         assert traces == 1
         if processes.is_first():
             leaves = [*jax.tree.leaves(first), *jax.tree.leaves(last)]

@@ -41,8 +41,8 @@ def _tiny(step: int) -> state.TrainState:
     )
 
 
-def _like(now: state.TrainState) -> state.TrainState:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), now)
+def _like(train_state: state.TrainState) -> state.TrainState:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), train_state)
 
 
 def _equal(one, other) -> None:
@@ -92,21 +92,23 @@ def test_every_leaf_comes_back_bit_for_bit(tmp_path):
     cfg = conftest.small("cyclegan", *tiny, "pool_size=3", "discriminator.spectral_norm=True")
     recipe = Recipe(cfg, paired=False)
     create = jax.jit(lambda key: state.create(recipe, key), compiler_options=LEVEL_0)
-    now = create(jax.random.key(0))
-    pool = {d: p.replace(pictures=p.pictures + 0.3, count=p.count + 2) for d, p in now.pool.items()}
-    now = now.replace(pool=pool, step=now.step + 7, ema=jax.tree.map(lambda x: jnp.asarray(np.array(x) + 1), now.ema))
+    train_state = create(jax.random.key(0))
+    pool = {d: p.replace(pictures=p.pictures + 0.3, count=p.count + 2) for d, p in train_state.pool.items()}
+    train_state = train_state.replace(
+        pool=pool, step=train_state.step + 7, ema=jax.tree.map(lambda x: jnp.asarray(np.array(x) + 1), train_state.ema)
+    )
     store = checkpoint.Checkpoints(tmp_path / "checkpoints")
     note = {"data": {"step": 7, "pictures": [5, 4]}, "best": None}
-    store.save(now, note)
+    store.save(train_state, note)
     store.close()
     store = checkpoint.Checkpoints(tmp_path / "checkpoints")
-    restored, said = store.restore(_like(now))
+    restored, said = store.restore(_like(train_state))
     store.close()
-    _equal(restored, now)
+    _equal(restored, train_state)
     assert said == note
-    assert len(jax.tree.leaves(now.disc.stats)) > 0 and set(now.pool) == {"forward", "backward"}
+    assert len(jax.tree.leaves(train_state.disc.stats)) > 0 and set(train_state.pool) == {"forward", "backward"}
     # The key draws as before.
-    assert jax.random.uniform(restored.key) == jax.random.uniform(now.key)
+    assert jax.random.uniform(restored.key) == jax.random.uniform(train_state.key)
 
 
 def test_the_newest_is_restored(run):
@@ -122,11 +124,11 @@ def test_an_empty_folder_has_none(tmp_path):
 
 def test_a_state_may_be_given_away_once_it_is_being_saved(tmp_path):
     store = checkpoint.Checkpoints(tmp_path / "checkpoints")
-    now = _tiny(5)
+    train_state = _tiny(5)
     give_away = jax.jit(lambda x: jax.tree.map(lambda leaf: leaf * 0, x), donate_argnums=0)
-    store.save(now, {"best": None})
-    give_away(now.gen.params)
-    give_away(now.ema)
+    store.save(train_state, {"best": None})
+    give_away(train_state.gen.params)
+    give_away(train_state.ema)
     store.close()
     (restored, _), _ = _restore(tmp_path)
     _equal(restored, _tiny(5))
@@ -159,9 +161,9 @@ def test_a_new_best_lets_go_of_the_old_one(tmp_path):
 def test_steps_after_one_are_dropped_and_can_be_saved_anew(tmp_path):
     _write(tmp_path, 10, 20, 30, keep=3)
     store = checkpoint.Checkpoints(tmp_path / "checkpoints", keep=3)
-    now, note = store.restore(_like(_tiny(0)), at_most=29)
+    train_state, note = store.restore(_like(_tiny(0)), at_most=29)
     assert note["data"] == {"step": 20} and store.restore(_like(_tiny(0)), at_most=9) is None
-    _equal(now, _tiny(20))
+    _equal(train_state, _tiny(20))
     store.drop_after(10)
     assert store.steps == [10]
     store.save(_tiny(20).replace(rate=jnp.asarray(0.25)), note)

@@ -50,20 +50,20 @@ def poisoned(monkeypatch):
     build = setup.parallel.build
 
     def arrange(call, change):
-        def made(*args, **kwargs):
-            across = build(*args, **kwargs)
-            step, calls = across.step, []
+        def build_spoilt(*args, **kwargs):
+            trainer = build(*args, **kwargs)
+            step, calls = trainer.step, []
 
-            def spoilt(now, batch):
-                now, metrics = step(now, batch)
+            def spoilt(train_state, batch):
+                train_state, metrics = step(train_state, batch)
                 calls.append(1)
                 with jax.transfer_guard("allow"):
-                    return change(now, metrics) if len(calls) == call else (now, metrics)
+                    return change(train_state, metrics) if len(calls) == call else (train_state, metrics)
 
-            across.step = spoilt
-            return across
+            trainer.step = spoilt
+            return trainer
 
-        monkeypatch.setattr(setup.parallel, "build", made)
+        monkeypatch.setattr(setup.parallel, "build", build_spoilt)
 
     return arrange
 
@@ -71,9 +71,9 @@ def poisoned(monkeypatch):
 def _forced(factor):
     """The generator and its running average with another factor."""
 
-    def change(now, metrics):
-        forced = jax.tree.map(lambda x: x * 0 + factor, (now.gen.params, now.ema))
-        return now.replace(gen=now.gen.replace(params=forced[0]), ema=forced[1]), metrics
+    def change(train_state, metrics):
+        forced = jax.tree.map(lambda x: x * 0 + factor, (train_state.gen.params, train_state.ema))
+        return train_state.replace(gen=train_state.gen.replace(params=forced[0]), ema=forced[1]), metrics
 
     return change
 
@@ -114,9 +114,13 @@ def test_a_batch_that_is_not_finite_costs_the_steps_since_the_checkpoint(tmp_pat
     assert rates[0] == (5, pytest.approx(1e-6)) and rates[-1] == (40, pytest.approx(0.5e-6))
 
 
-def _dead(now, metrics):
+def _dead(train_state, metrics):
     """The metrics of a step in which only biases had a gradient."""
-    return now, {**metrics, "without_gradient/generator": jnp.float32(1.0), "gradient_norm/generator": jnp.float32(1.0)}
+    return train_state, {
+        **metrics,
+        "without_gradient/generator": jnp.float32(1.0),
+        "gradient_norm/generator": jnp.float32(1.0),
+    }
 
 
 @pytest.mark.parametrize(
@@ -162,9 +166,9 @@ def test_going_back_too_often_ends_the_run_with_the_reason(tmp_path, poisoned):
 
 
 def test_doing_nothing_and_a_discriminator_that_wins_are_told_and_change_nothing(tmp_path, poisoned):
-    def change(now, metrics):
-        now, _ = _forced(1.0)(now, metrics)
-        return now, metrics
+    def change(train_state, metrics):
+        train_state, _ = _forced(1.0)(train_state, metrics)
+        return train_state, metrics
 
     poisoned(3, change)
     result, said = _run(tmp_path)

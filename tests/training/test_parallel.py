@@ -54,15 +54,15 @@ def recipe():
 @pytest.fixture(scope="module")
 def runs(recipe, environment, tmp_path_factory):
     """By way: the first state, the last one, the metrics of each step, and the traces."""
-    found = {}
+    results = {}
     for name, (mode, count) in WAYS.items():
-        across = parallel.build(recipe, mode=mode, batch_size=8, devices=jax.devices()[:count])
-        found[name] = run(across, pictures())
-    first, *_ = found["jit on 1"]
+        trainer = parallel.build(recipe, mode=mode, batch_size=8, devices=jax.devices()[:count])
+        results[name] = run(trainer, pictures())
+    first, *_ = results["jit on 1"]
     for mode in ("jit", "pmap"):
         file = tmp_path_factory.mktemp(mode) / "states.npz"
-        found[f"{mode} on 2 x 4"] = _on_two(environment, mode, file, jax.tree.structure(first))
-    return found
+        results[f"{mode} on 2 x 4"] = _on_two(environment, mode, file, jax.tree.structure(first))
+    return results
 
 
 def config_of_runs() -> config.Config:
@@ -76,15 +76,15 @@ def pictures() -> dict[str, np.ndarray]:
     return {key: rng.random((8, 32, 32, 3), np.float32) for key in ("source", "target")}
 
 
-def run(across: parallel.Parallel, share: dict[str, np.ndarray]):
+def run(trainer: parallel.Parallel, share: dict[str, np.ndarray]):
     """The first state, the last one, the metrics of each step, and the traces."""
-    now = across.create(3)
-    first = _numpy(across.single(now))
+    train_state = trainer.create(3)
+    first = _numpy(trainer.single(train_state))
     said = []
     for _ in range(STEPS):
-        now, metrics = across.step(now, across.put(share))
+        train_state, metrics = trainer.step(train_state, trainer.put(share))
         said.append({k: float(v) for k, v in metrics.items()})
-    return first, _numpy(across.single(now)), said, across.traces
+    return first, _numpy(trainer.single(train_state)), said, trainer.traces
 
 
 def _on_two(environment, mode, file, structure):
@@ -101,8 +101,8 @@ def _on_two(environment, mode, file, structure):
     return *(jax.tree.unflatten(structure, part) for part in states), said, 1
 
 
-def _numpy(now: state.TrainState) -> state.TrainState:
-    return jax.tree.map(np.array, now.replace(key=jax.random.key_data(now.key)))
+def _numpy(train_state: state.TrainState) -> state.TrainState:
+    return jax.tree.map(np.array, train_state.replace(key=jax.random.key_data(train_state.key)))
 
 
 def _largest(tree) -> float:
@@ -132,12 +132,12 @@ def test_states_agree(runs, way):
 @pytest.mark.slow  # seven compiled steps
 @pytest.mark.parametrize("way", ALL[1:])
 def test_metrics_agree(runs, way):
-    for at, (reference, found) in enumerate(zip(runs["jit on 1"][2], runs[way][2], strict=True)):
-        assert found.keys() == reference.keys()
+    for at, (reference, actual) in enumerate(zip(runs["jit on 1"][2], runs[way][2], strict=True)):
+        assert actual.keys() == reference.keys()
         for name, value in reference.items():
             # Where rounding takes one activation over the kink of its ReLU, the gradient jumps and the losses do not.
             rel = 1e-3 if name.startswith("gradient_norm") else 2e-5
-            assert found[name] == pytest.approx(value, rel=rel, abs=1e-5), (at, name)
+            assert actual[name] == pytest.approx(value, rel=rel, abs=1e-5), (at, name)
 
 
 @pytest.mark.slow  # seven compiled steps
@@ -156,10 +156,10 @@ def test_a_batch_that_does_not_divide(recipe, mode):
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_batches_lie_on_the_devices_in_order(recipe, mode, repeats):
-    across = parallel.build(recipe, mode=mode, batch_size=8, repeats=repeats, devices=jax.devices()[:4])
+    trainer = parallel.build(recipe, mode=mode, batch_size=8, repeats=repeats, devices=jax.devices()[:4])
     shape = (8, 2) if repeats == 1 else (repeats, 8, 2)
     batch = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    placed = across.put({"source": batch})["source"]
+    placed = trainer.put({"source": batch})["source"]
     for device, share in enumerate(np.split(batch, 4, axis=0 if repeats == 1 else 1)):
         (shard,) = [s for s in placed.addressable_shards if s.device == jax.devices()[device]]
         data = np.asarray(shard.data)
@@ -168,13 +168,13 @@ def test_batches_lie_on_the_devices_in_order(recipe, mode, repeats):
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_a_state_goes_there_and_back(recipe, mode):
-    across = parallel.build(recipe, mode=mode, batch_size=8, devices=jax.devices()[:4])
-    now = across.create(2**64 + 1)
-    single = across.single(now)
-    again = across.single(across.spread(single))
+    trainer = parallel.build(recipe, mode=mode, batch_size=8, devices=jax.devices()[:4])
+    train_state = trainer.create(2**64 + 1)
+    single = trainer.single(train_state)
+    again = trainer.single(trainer.spread(single))
     for one, other in zip(jax.tree.leaves(_numpy(single)), jax.tree.leaves(_numpy(again)), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert len(jax.tree.leaves(now)[0].sharding.device_set) == 4
+    assert len(jax.tree.leaves(train_state)[0].sharding.device_set) == 4
 
 
 def test_a_batch_that_does_not_divide_into_its_parts():

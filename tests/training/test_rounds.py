@@ -29,7 +29,7 @@ def held_out():
 def _make(held_out, name, *changes, paired=False, named=()):
     recipe = Recipe(conftest.small(name, *TINY.get(name, ()), *changes), paired=paired)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
-    made = Round(
+    measure = Round(
         recipe,
         held_out,
         paired=paired,
@@ -39,7 +39,7 @@ def _make(held_out, name, *changes, paired=False, named=()):
         named=named,
     )
     apply = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)
-    return made, ema, lambda direction, x: np.asarray(apply(ema[direction], x))
+    return measure, ema, lambda direction, x: np.asarray(apply(ema[direction], x))
 
 
 def _ssim(one, other) -> float:
@@ -56,11 +56,11 @@ def _ssim(one, other) -> float:
 
 
 def test_both_directions(held_out):
-    made, ema, translate = _make(held_out, "cyclegan")
-    metrics, standing, columns, _ = made(ema, 7)
-    assert made.traces == 1
-    made(ema, 8)
-    assert made.traces == 1
+    measure, ema, translate = _make(held_out, "cyclegan")
+    metrics, standing, columns, _ = measure(ema, 7)
+    assert measure.traces == 1
+    measure(ema, 8)
+    assert measure.traces == 1
     fakes = translate("forward", held_out["source"])
     cycled = translate("backward", fakes)
     assert metrics["pictures"] == 5
@@ -76,8 +76,8 @@ def test_both_directions(held_out):
 
 
 def test_pairs(held_out):
-    made, ema, translate = _make(held_out, "pix2pix", paired=True, named=("pixel_accuracy", "psnr"))
-    metrics, standing, columns, _ = made(ema, 3)
+    measure, ema, translate = _make(held_out, "pix2pix", paired=True, named=("pixel_accuracy", "psnr"))
+    metrics, standing, columns, _ = measure(ema, 3)
     fakes = translate("forward", held_out["source"])
     assert metrics["ssim"] == pytest.approx(_ssim(fakes, held_out["target"]), abs=1e-4)
     psnr = [
@@ -98,12 +98,12 @@ def test_pairs(held_out):
 @pytest.mark.parametrize(("floor", "short"), [(0.5, False), (1.0, True)])
 def test_the_shortfall_is_what_is_missing_to_the_floor(held_out, floor, short):
     """The generator starts at the source itself: its structure is that of the source."""
-    made, ema, _ = _make(held_out, "style_image", f"losses.structure.floor={floor}")
+    measure, ema, _ = _make(held_out, "style_image", f"losses.structure.floor={floor}")
     half = jax.tree.map(lambda x: x + 0.05, ema)  # away from the source
-    metrics, standing, _, _ = made(half, 1)
+    metrics, standing, _, _ = measure(half, 1)
     structure = metrics["contrast_structure"]
     assert standing.shortfall == pytest.approx(max(floor - structure, 0.0))
-    _, near, _, _ = made(ema, 0)
+    _, near, _, _ = measure(ema, 0)
     assert near.shortfall == pytest.approx(0.0, abs=1e-3)
     assert (standing.shortfall > 0.01) is short or structure < 0.5
 
@@ -111,8 +111,8 @@ def test_the_shortfall_is_what_is_missing_to_the_floor(held_out, floor, short):
 def test_fewer_pictures_than_a_batch():
     rng = np.random.default_rng(0)
     held_out = {key: rng.random((1, 32, 32, 3), np.float32) for key in ("source", "target")}
-    made, ema, _ = _make(held_out, "style_image")
-    metrics, _, columns, _ = made(ema, 0)
+    measure, ema, _ = _make(held_out, "style_image")
+    metrics, _, columns, _ = measure(ema, 0)
     assert metrics["pictures"] == 1 and len(columns["fake"]) == 1
     assert metrics["contrast_structure"] > 0.99
 
@@ -125,10 +125,10 @@ def test_what_frozen_networks_see(held_out):
     rng = np.random.default_rng(0)
     many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}
     named = ("kid", "lpips", "content_retention")
-    made = Round(
+    measure = Round(
         recipe, many, paired=False, batch_size=2, samples=3, mesh=devices.DeviceMesh(jax.devices()[:1]), named=named
     )
-    metrics, standing, _, _ = made(ema, 1)
+    metrics, standing, _, _ = measure(ema, 1)
     # The generator starts at the source: nothing is changed but the darkest and brightest pixels.
     assert metrics["lpips"] < 0.01 and 0.99 < metrics["content_retention"] <= 1.0 + 1e-5
     embed = jax.jit(efficientnet_lite.embed, compiler_options=LEVEL_0)

@@ -18,10 +18,10 @@ def test_few_held_out_targets_are_joined_by_those_of_training(tmp_path, validati
     choice = config.choice("folders", source=str(tmp_path / "a"), target=str(tmp_path / "b"))
     cfg = config.Config(image_size=16, data=choice, validation=validation)
     dataset = sources.build(cfg.data, validation=cfg.validation)
-    found = setup.held_out(dataset, cfg)
-    assert {name: len(x) for name, x in found.items()} == {"source": validation, "target": targets}
+    pictures = setup.held_out(dataset, cfg)
+    assert {name: len(x) for name, x in pictures.items()} == {"source": validation, "target": targets}
     trained = {dataset.train.source.load(i).getpixel((0, 0))[0] for i in range(20 - validation)}
-    assert not trained & {round(float(x[0, 0, 0]) * 255) for x in found["source"]}
+    assert not trained & {round(float(x[0, 0, 0]) * 255) for x in pictures["source"]}
 
 
 def test_a_workdir_of_another_config_is_refused(tmp_path):

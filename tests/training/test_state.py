@@ -55,43 +55,44 @@ def _numbers(pictures) -> np.ndarray:
 
 def test_it_is_what_plain_python_says():
     draw = jax.jit(state.draw, compiler_options=LEVEL_0)
-    now = _empty()
+    pool = _empty()
     for call, (shown, held) in enumerate(_simulated()):
-        found, now = draw(now, _fakes(call), _keys(call))
-        np.testing.assert_array_equal(_numbers(found), shown)
-        np.testing.assert_array_equal(_numbers(now.pictures), held)
-        assert now.count == SIZE
+        actual, pool = draw(pool, _fakes(call), _keys(call))
+        np.testing.assert_array_equal(_numbers(actual), shown)
+        np.testing.assert_array_equal(_numbers(pool.pictures), held)
+        assert pool.count == SIZE
     old = sum(number <= 4 * call for call, (shown, _) in enumerate(_simulated()) for number in shown)
     assert 4 < old < 16  # about half of the 20 that came to a full pool
 
 
 def test_it_fills_first():
-    found, now = jax.jit(state.draw, compiler_options=LEVEL_0)(_empty(), _fakes(0)[:2], _keys(0)[:2])
-    np.testing.assert_array_equal(_numbers(found), [1, 2])
-    np.testing.assert_array_equal(_numbers(now.pictures), [1, 2, 0])
-    assert now.count == 2
+    actual, pool = jax.jit(state.draw, compiler_options=LEVEL_0)(_empty(), _fakes(0)[:2], _keys(0)[:2])
+    np.testing.assert_array_equal(_numbers(actual), [1, 2])
+    np.testing.assert_array_equal(_numbers(pool.pictures), [1, 2, 0])
+    assert pool.count == 2
 
 
 @pytest.mark.parametrize("devices", [2, 4])
 def test_pmap_walks_through_the_fakes_of_all_devices(devices):
     share = BATCH // devices
     draw = jax.pmap(
-        lambda now, fakes, keys: state.draw(now, fakes, keys, axis_name="data"),
+        lambda pool, fakes, keys: state.draw(pool, fakes, keys, axis_name="data"),
         axis_name="data",
         devices=jax.devices()[:devices],
     )
-    now = jax.tree.map(lambda x: jnp.stack([x] * devices), _empty())
+    pool = jax.tree.map(lambda x: jnp.stack([x] * devices), _empty())
     for call, (shown, held) in enumerate(_simulated()):
         fakes = _fakes(call).reshape(devices, share, 2, 2, 1)
-        found, now = draw(now, fakes, _keys(call).reshape(devices, share))
-        np.testing.assert_array_equal(_numbers(np.concatenate(found)), shown)
+        actual, pool = draw(pool, fakes, _keys(call).reshape(devices, share))
+        np.testing.assert_array_equal(_numbers(np.concatenate(actual)), shown)
         for device in range(devices):
-            np.testing.assert_array_equal(_numbers(now.pictures[device]), held)
+            np.testing.assert_array_equal(_numbers(pool.pictures[device]), held)
 
 
 def test_one_head_serves_all_losses_of_a_term():
     cfg = conftest.small("cut", "losses.patch_nce.width=8", "losses.identity_nce.width=8")
-    now, metrics = summary.trace(Recipe(cfg, paired=False))
-    assert set(now.gen.params) == {"forward", "heads"} and set(now.gen.params["heads"]["forward"]) == {"patch_nce"}
-    assert set(now.ema) == {"forward"}
+    train_state, metrics = summary.trace(Recipe(cfg, paired=False))
+    params = train_state.gen.params
+    assert set(params) == {"forward", "heads"} and set(params["heads"]["forward"]) == {"patch_nce"}
+    assert set(train_state.ema) == {"forward"}
     assert {"loss/patch_nce", "loss/identity_nce"} <= set(metrics)

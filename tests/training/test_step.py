@@ -30,7 +30,7 @@ TINY = {
 }
 
 
-def _made(name: str, *changes: str, paired: bool = False, repeats: int = 1):
+def _build(name: str, *changes: str, paired: bool = False, repeats: int = 1):
     cfg = conftest.small(name, *TINY[name], *changes)
     recipe = Recipe(cfg, paired=paired)
     one = jax.devices()[:1]
@@ -46,27 +46,27 @@ def pictures():
 @pytest.fixture(scope="module")
 def one_way():
     """A hinge game and structure below a floor, with SGD, compiled."""
-    return _made("style_image", *ONE_WAY, *SGD)
+    return _build("style_image", *ONE_WAY, *SGD)
 
 
 @pytest.fixture(scope="module")
 def after(one_way, pictures):
     """A state as NumPy before and after a step, and the metrics."""
-    _, across = one_way
-    now = across.create(3)
-    before = _held(now)
-    now, metrics = across.step(now, across.put(pictures))
-    return before, _held(now), {k: float(v) for k, v in metrics.items()}
+    _, trainer = one_way
+    train_state = trainer.create(3)
+    before = _held(train_state)
+    train_state, metrics = trainer.step(train_state, trainer.put(pictures))
+    return before, _held(train_state), {k: float(v) for k, v in metrics.items()}
 
 
-def _held(now: state.TrainState) -> state.TrainState:
+def _held(train_state: state.TrainState) -> state.TrainState:
     """A copy in NumPy, which survives donation and compiles nothing."""
-    return jax.tree.map(np.array, now.replace(key=jax.random.key_data(now.key)))
+    return jax.tree.map(np.array, train_state.replace(key=jax.random.key_data(train_state.key)))
 
 
-def _variables(now: state.TrainState):
+def _variables(train_state: state.TrainState):
     """What the running average averages."""
-    return {d: {"params": now.gen.params[d], **now.gen.stats[d]} for d in now.ema}
+    return {d: {"params": train_state.gen.params[d], **train_state.gen.stats[d]} for d in train_state.ema}
 
 
 def _close(one, other, rtol=1e-4):
@@ -151,15 +151,15 @@ def test_what_else_a_step_changes(after):
 
 
 def test_kernels_without_a_gradient_are_counted(pictures):
-    _, across = _made("style_image", *SGD, "generator.norm=none")
-    alive, dead = across.create(3), across.create(3)
+    _, trainer = _build("style_image", *SGD, "generator.norm=none")
+    alive, dead = trainer.create(3), trainer.create(3)
     params = dead.gen.params[FORWARD]
     up = {**params["UpConv_0"], "bias": params["UpConv_0"]["bias"] - 1000.0}
     dead = dead.replace(gen=dead.gen.replace(params={FORWARD: {**params, "UpConv_0": up}}))
     shares = []
-    for now in (alive, dead):
-        first, metrics = across.step(now, across.put(pictures))
-        after = across.step(first, across.put(pictures))[1]
+    for train_state in (alive, dead):
+        first, metrics = trainer.step(train_state, trainer.put(pictures))
+        after = trainer.step(first, trainer.put(pictures))[1]
         shares.append([float(m["without_gradient/generator"]) for m in (metrics, after)])
         assert after["gradient_norm/generator"] > 0.0 and after["without_gradient/discriminator"] == 0.0
     # Of four, at first all but the last, whose zeros let nothing through. Of the dead one only biases learn, for ever.
@@ -167,51 +167,53 @@ def test_kernels_without_a_gradient_are_counted(pictures):
 
 
 def test_the_running_average_holds_no_more_than_its_decay(one_way, pictures):
-    _, across = one_way
-    now = across.create(0)
-    before = _held(now)
-    now = now.replace(step=jax.device_put(np.int32(90_000), now.step.sharding))
-    new = _held(across.step(now, across.put(pictures))[0])
+    _, trainer = one_way
+    train_state = trainer.create(0)
+    before = _held(train_state)
+    train_state = train_state.replace(step=jax.device_put(np.int32(90_000), train_state.step.sharding))
+    new = _held(trainer.step(train_state, trainer.put(pictures))[0])
     average = jax.tree.map(lambda old, p: 0.98 * old + 0.02 * p, before.ema, _variables(new))
     _close(new.ema, average, rtol=1e-6)
 
 
 def test_multipliers_change_weights_without_a_new_trace(one_way, pictures):
-    _, across = one_way
+    _, trainer = one_way
     seen = {}
     for multiplier in (1.0, 3.0):
-        now = across.create(0)
-        now = now.replace(multipliers={"structure": jnp.full_like(now.multipliers["structure"], multiplier)})
-        new, metrics = across.step(now, across.put({**pictures, "source": pictures["target"]}))
+        train_state = trainer.create(0)
+        train_state = train_state.replace(
+            multipliers={"structure": jnp.full_like(train_state.multipliers["structure"], multiplier)}
+        )
+        new, metrics = trainer.step(train_state, trainer.put({**pictures, "source": pictures["target"]}))
         seen[multiplier] = metrics
         assert new.multipliers["structure"] == multiplier
     assert [float(m["weight/structure"]) for m in seen.values()] == [5.0, 15.0]
     for metrics in seen.values():
         expected = metrics["loss/adversarial"] + metrics["weight/structure"] * metrics["loss/structure"]
         np.testing.assert_allclose(metrics["loss/generator"], expected, rtol=1e-5, atol=1e-6)
-    assert across.traces == 1
+    assert trainer.traces == 1
 
 
 def test_nothing_finite_hides(one_way, pictures):
-    _, across = one_way
+    _, trainer = one_way
     bad = {**pictures, "target": np.full_like(pictures["target"], np.nan)}
-    _, metrics = across.step(across.create(0), across.put(bad))
+    _, metrics = trainer.step(trainer.create(0), trainer.put(bad))
     assert not metrics["finite"]
 
 
 def test_steps_in_one_dispatch_are_the_same_steps(one_way, pictures):
-    _, across = one_way
-    _, repeated = _made("style_image", *ONE_WAY, *SGD, repeats=2)
+    _, trainer = one_way
+    _, repeated = _build("style_image", *ONE_WAY, *SGD, repeats=2)
     batches = [pictures, {key: value[:, ::-1].copy() for key, value in pictures.items()}]
-    now, said = across.create(0), []
+    train_state, said = trainer.create(0), []
     for batch in batches:
-        now, metrics = across.step(now, across.put(batch))
+        train_state, metrics = trainer.step(train_state, trainer.put(batch))
         said.append(metrics)
     stacked = {key: np.stack([batch[key] for batch in batches]) for key in pictures}
     new, metrics = repeated.step(repeated.create(0), repeated.put(stacked))
     assert int(new.step) == 2 and repeated.traces == 1
     for part in (lambda s: s.gen.params, lambda s: s.disc.params, lambda s: s.disc.stats, lambda s: s.ema):
-        _close(part(new), part(now), rtol=1e-5)
+        _close(part(new), part(train_state), rtol=1e-5)
     for name in said[0]:
         mean = (float(said[0][name]) + float(said[1][name])) / 2
         assert float(metrics[name]) == pytest.approx(mean, rel=1e-4, abs=1e-5), name
@@ -232,12 +234,12 @@ def test_less_memory_is_the_same_step(four, whole, change, tolerance):
     """Gradients of parts add up to those of the batch, pool and gradient penalty included; and recomputing changes
     nothing."""
     reference, bytes_whole = whole
-    found, bytes_found = _two_steps(four, change)
+    actual, bytes_needed = _two_steps(four, change)
     for part in (lambda s: s.gen.params, lambda s: s.disc.params, lambda s: s.disc.stats, lambda s: s.ema):
-        _close(part(found), part(reference), rtol=tolerance)
-    _close([p.pictures for p in found.pool.values()], [p.pictures for p in reference.pool.values()], rtol=tolerance)
+        _close(part(actual), part(reference), rtol=tolerance)
+    _close([p.pictures for p in actual.pool.values()], [p.pictures for p in reference.pool.values()], rtol=tolerance)
     # What is recomputed takes no less on CPU, whose compiler keeps all in the end.
-    assert bytes_found < 0.95 * bytes_whole or change.startswith("remat")
+    assert bytes_needed < 0.95 * bytes_whole or change.startswith("remat")
 
 
 @pytest.fixture(scope="module")
@@ -251,22 +253,22 @@ def _two_steps(batch, *changes: str):
     heads = ("losses.patch_nce=0.1", "losses.patch_nce.width=8", "pool_size=3", "batch_size=4", "generator.blocks=2")
     cfg = conftest.small("style_image", *TINY["style_image"], *game, *heads, *SGD, *changes)
     recipe = Recipe(cfg, paired=False)
-    across = parallel.build(recipe, batch_size=4, devices=jax.devices()[:1])
-    now = across.create(0)
-    lowered = jax.jit(step.build(recipe)).lower(now, across.put(batch), recipe.frozen)
+    trainer = parallel.build(recipe, batch_size=4, devices=jax.devices()[:1])
+    train_state = trainer.create(0)
+    lowered = jax.jit(step.build(recipe)).lower(train_state, trainer.put(batch), recipe.frozen)
     needed = lowered.compile(compiler_options=LEVEL_0).memory_analysis().temp_size_in_bytes
     for _ in range(2):
-        now, _ = across.step(now, across.put(batch))
-    return now, needed
+        train_state, _ = trainer.step(train_state, trainer.put(batch))
+    return train_state, needed
 
 
 def test_two_directions(pictures):
     """Every metric has its backward twin, G'(G(x)) is compared with x, and each direction has a pool."""
-    recipe, across = _made("cyclegan", *SGD, "pool_size=3")
+    recipe, trainer = _build("cyclegan", *SGD, "pool_size=3")
     assert recipe.directions == ("forward", "backward")
-    now = across.create(0)
-    params = _held(now).gen.params
-    new, metrics = across.step(now, across.put(pictures))
+    train_state = trainer.create(0)
+    params = _held(train_state).gen.params
+    new, metrics = trainer.step(train_state, trainer.put(pictures))
     losses = {name for name in metrics if name.startswith("loss/")}
     terms = {"adversarial", "adversarial_discriminator", "cycle", "identity"}
     assert losses == {f"loss/{t}{b}" for t in terms for b in ("", "_backward")} | {
@@ -299,17 +301,17 @@ def test_two_directions(pictures):
         assert int(new.pool[direction].count) == 2
         np.testing.assert_allclose(new.pool[direction].pictures[:2], fake, atol=1e-5)
         np.testing.assert_array_equal(new.pool[direction].pictures[2], 0.0)
-    new, _ = across.step(new, across.put(pictures))
-    assert {int(p.count) for p in new.pool.values()} == {3} and across.traces == 1
+    new, _ = trainer.step(new, trainer.put(pictures))
+    assert {int(p.count) for p in new.pool.values()} == {3} and trainer.traces == 1
 
 
 def test_pairs_with_a_conditional_discriminator(pictures):
-    recipe, across = _made("pix2pix", *SGD, paired=True)
-    now = across.create(0)
-    before = _held(now)
-    kernels = {leaf.shape[2] for leaf in jax.tree.leaves(now.disc.params) if leaf.ndim == 4}
+    recipe, trainer = _build("pix2pix", *SGD, paired=True)
+    train_state = trainer.create(0)
+    before = _held(train_state)
+    kernels = {leaf.shape[2] for leaf in jax.tree.leaves(train_state.disc.params) if leaf.ndim == 4}
     assert kernels == {6, 8, 16}
-    _, metrics = across.step(now, across.put(pictures))
+    _, metrics = trainer.step(train_state, trainer.put(pictures))
     fake = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)(
         {"params": before.gen.params[FORWARD]}, pictures["source"]
     )
@@ -336,10 +338,10 @@ def by_features():
 
 def test_a_game_on_features_is_that_of_explicit_gradients(by_features, pictures):
     recipe = Recipe(by_features, paired=False)
-    across = parallel.build(recipe, batch_size=2, repeats=1, devices=jax.devices()[:1])
-    now = across.create(0)
-    before = _held(now)
-    new, metrics = across.step(now, across.put(pictures))
+    trainer = parallel.build(recipe, batch_size=2, repeats=1, devices=jax.devices()[:1])
+    train_state = trainer.create(0)
+    before = _held(train_state)
+    new, metrics = trainer.step(train_state, trainer.put(pictures))
     x, y = pictures["source"], pictures["target"]
     vgg, weights = recipe.features["vgg16"], {"params": recipe.frozen["vgg16"]}
     disc = before.disc.params[FORWARD]
@@ -384,25 +386,25 @@ def test_a_feature_network_sees_each_picture_once(by_features, pool, seen, monke
     vgg = type(recipe.features["vgg16"])
     apply = vgg.apply
     monkeypatch.setattr(vgg, "apply", lambda self, *args, **kwargs: calls.append(1) or apply(self, *args, **kwargs))
-    now = jax.eval_shape(functools.partial(state.create, recipe), jax.random.key(0))
+    train_state = jax.eval_shape(functools.partial(state.create, recipe), jax.random.key(0))
     shape = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
     del calls[:]
-    jax.eval_shape(step.build(recipe), now, {"source": shape, "target": shape}, recipe.frozen)
+    jax.eval_shape(step.build(recipe), train_state, {"source": shape, "target": shape}, recipe.frozen)
     assert len(calls) == seen
 
 
 def test_without_a_game_there_is_no_discriminator_and_the_loss_falls(pictures):
     changes = ("losses.adversarial=off", "conditional=false", "pool_size=4")
-    recipe, across = _made("pix2pix", *changes, "generator_optimizer.learning_rate=2e-3", paired=True)
-    now = across.create(0)
+    recipe, trainer = _build("pix2pix", *changes, "generator_optimizer.learning_rate=2e-3", paired=True)
+    train_state = trainer.create(0)
     assert not recipe.adversarial
-    assert now.disc.params == {} and now.disc.stats == {} and now.pool == {}
-    batch, losses = across.put(pictures), []
+    assert train_state.disc.params == {} and train_state.disc.stats == {} and train_state.pool == {}
+    batch, losses = trainer.put(pictures), []
     for _ in range(20):
-        now, metrics = across.step(now, batch)
+        train_state, metrics = trainer.step(train_state, batch)
         losses.append(float(metrics["loss/l1"]))
     assert not any("discriminator" in name for name in metrics)
-    assert losses[-1] < 0.9 * losses[0] and across.traces == 1
+    assert losses[-1] < 0.9 * losses[0] and trainer.traces == 1
 
 
 def test_frozen_parameters_are_no_part_of_the_state():
@@ -410,10 +412,10 @@ def test_frozen_parameters_are_no_part_of_the_state():
     cfg = conftest.small("photo2painting", "discriminator=projected", "discriminator.filters=4", "generator.filters=4")
     recipe = Recipe(cfg, paired=False)
     assert set(recipe.frozen) == {"vgg16"}
-    now, _ = summary.trace(recipe)
-    assert summary.state_bytes(now) < 2**22
+    train_state, _ = summary.trace(recipe)
+    assert summary.state_bytes(train_state) < 2**22
     shape = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
     batch = {"source": shape, "target": shape}
-    lowered = jax.jit(step.build(recipe)).lower(now, batch, recipe.frozen)
+    lowered = jax.jit(step.build(recipe)).lower(train_state, batch, recipe.frozen)
     constants = [line for line in lowered.as_text().splitlines() if "stablehlo.constant" in line]
     assert max(map(len, constants)) < 10_000
