@@ -8,6 +8,7 @@ import skimage.metrics
 from gqst.metrics import sets
 from gqst.models.features import base as features
 from gqst.models.features import efficientnet_lite
+from gqst.ops import color
 from gqst.runtime import devices
 from gqst.training import state
 from gqst.training.recipe import Recipe
@@ -147,3 +148,19 @@ def test_what_frozen_networks_see(held_out):
         named=named,
     )(ema, 1)
     assert "kid" not in few and standing.style_distance == few["palette_distance"]
+
+
+def test_a_round_shows_the_colours_of_the_source():
+    recipe = Recipe(conftest.small("style_image", "keep_colors=True"), paired=False)
+    ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema)()
+    ema = jax.tree.map(lambda x: x + 0.02, ema)
+    rng = np.random.default_rng(0)
+    held_out = {key: rng.uniform(0.3, 0.7, (3, 32, 32, 3)).astype(np.float32) for key in ("source", "target")}
+    measure = Round(recipe, held_out, paired=False, batch_size=3, samples=3, mesh=devices.DeviceMesh(jax.devices()[:1]))
+    columns = measure(ema, 1).columns
+    fake, source = columns["fake"], columns["source"]
+    inside = (fake > 0.001).all(-1) & (fake < 0.999).all(-1)
+    assert inside.mean() > 0.3
+    gap = fake - source
+    np.testing.assert_allclose(gap[inside].max(-1), gap[inside].min(-1), atol=1e-4)
+    assert np.abs(np.asarray(color.luma(fake)) - np.asarray(color.luma(source))).max() > 0.01

@@ -419,3 +419,16 @@ def test_frozen_parameters_are_no_part_of_the_state():
     lowered = jax.jit(step.build(recipe)).lower(train_state, batch, recipe.frozen)
     constants = [line for line in lowered.as_text().splitlines() if "stablehlo.constant" in line]
     assert max(map(len, constants)) < 10_000
+
+
+@pytest.mark.slow  # two compiled steps
+def test_training_does_not_see_colours(batch):
+    """Pictures of the same brightness and other colours give the same step."""
+    recipe = Recipe(conftest.small("style_image", "keep_colors=True", "batch_size=8"), paired=False)
+    trainer = parallel.build(recipe, batch_size=8, devices=jax.devices()[:1])
+    soft = {key: 0.25 + 0.5 * x for key, x in batch.items()}
+    shift = np.float32([0.587, -0.299, 0.0]) * 0.1  # has no luma: 0.299 * 0.587 - 0.587 * 0.299
+    other = {key: (x + shift).astype(np.float32) for key, x in soft.items()}
+    one, two = (trainer.step(trainer.create(0), trainer.put(b))[1] for b in (soft, other))
+    for name, value in one.items():
+        assert float(two[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-4), name
