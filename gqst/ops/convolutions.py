@@ -40,7 +40,7 @@ def conv2d(
     in reverse mode, not at all in forward mode (jax.jvp).
 
     Raises:
-      ValueError: the stride is neither 1 nor 2, or the shapes do not match.
+      ValueError: The stride is neither 1 nor 2, or the shapes do not match.
     """
     if stride not in (1, 2):
         raise ValueError(f"stride must be 1 or 2, got {stride}")
@@ -60,7 +60,7 @@ def upsample_conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"])
     outputs instead of 16; on other platforms the memory traffic would cost more than the arithmetic saved.
 
     Raises:
-      ValueError: the kernel is not 3x3.
+      ValueError: The kernel is not 3x3.
     """
     if kernel.shape[:2] != (3, 3):
         raise ValueError(f"kernel must be 3x3, got {kernel.shape}")
