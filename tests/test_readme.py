@@ -4,6 +4,7 @@ import importlib.util
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 
 import gqst
+from gqst import overrides
+from gqst.training import summary
 from tests import conftest
 
 README = (conftest.ROOT / "README.md").read_text(encoding="utf-8")
@@ -106,13 +109,32 @@ def test_the_python_of_the_readme(folders, environment, monkeypatch):
     test_run = folders / "runs/python"
     command = f"python -m gqst.train --config style_image --workdir {test_run}"
     _run(command, folders, environment, more=["--set", *ALL_SMALL, *FEW_STEPS, "generator.blocks=1"])
-    code = re.search(r"```python\n(.*?)```", README, re.S)
-    assert code is not None
-    text = code.group(1).replace('"runs/painting"', repr(str(test_run)))
+    monkeypatch.chdir(folders)
+    shutil.copy("photos/0.png", "photo.jpg")
+    restore, loop, by_hand, own = re.findall(r"```python\n(.*?)```", README, re.S)
+
     names = {"photo": np.random.default_rng(0).random((40, 52, 3), np.float32)}
-    exec(text, names)
+    exec(restore.replace('"runs/painting"', repr(str(test_run))), names)
     assert names["gqst"] is gqst
     assert names["fake"].shape == (40, 52, 3) and 0 <= names["fake"].min() <= names["fake"].max() <= 1
+
+    assert len(loop.splitlines()) <= 20
+    small = ", ".join(map(repr, [*ALL_SMALL, *FEW_STEPS, *ONE_LAYER, "generator.blocks=1"]))
+    exec(loop.replace('"steps=300"', small), names)
+    assert int(names["state"].step) == 2 and gqst.read_picture("styled.png").shape == (48, 64, 3)
+
+    exec(by_hand, names)
+    difference = np.abs(names["source"] - names["target"]).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(gqst.losses.L1()(names["context"]), difference, rtol=1e-5)
+
+    try:
+        exec(own, names)
+        cfg = overrides.override(names["cfg"], [*ALL_SMALL[1:], *ONE_LAYER, "generator.blocks=1"])
+        _, metrics = summary.trace(gqst.Recipe(cfg))
+        assert "loss/darkness" in metrics and cfg.metrics == ("brightness_kept",)
+    finally:
+        gqst.metrics.METRICS._members.pop("brightness_kept", None)
+        gqst.losses.TERMS._members.pop("darkness", None)
 
 
 @pytest.mark.slow
