@@ -1,14 +1,16 @@
 """Flags, errors and caches that the entry points share."""
 
 import argparse
+import importlib.util
 import logging
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from gqst import config
     from gqst.runtime import processes
 
 
@@ -37,7 +39,7 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds --config and --set."""
+    """Adds --config, --set and --import, which `load_config` reads."""
     parser.add_argument(
         "--config",
         required=True,
@@ -51,6 +53,51 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="changes to the config, as in steps=2000 generator.filters=32 losses.cycle=off",
     )
+    add_import_flag(parser)
+
+
+def add_import_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds --import, which `import_members` reads."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE.py|MODULE",
+        help="Python files or modules that register metrics, losses, networks or data sources of your own",
+    )
+
+
+def load_config(flags: argparse.Namespace) -> "config.Config":
+    """Returns the config that the flags name, once the members of the user's own are imported."""
+    from gqst import overrides
+
+    import_members(flags.imports)
+    return overrides.load(flags.config, *flags.set)
+
+
+def import_members(names: Sequence[str]) -> None:
+    """Imports files that end in .py, and modules by name.
+
+    Raises:
+      InputError: One of them is missing or raises an exception.
+    """
+    from gqst import types
+
+    for name in names:
+        try:
+            if name.endswith(".py"):
+                spec = importlib.util.spec_from_file_location(pathlib.Path(name).stem, name)
+                assert spec is not None and spec.loader is not None
+                module = importlib.util.module_from_spec(spec)
+                # Dataclasses look their module up by name.
+                sys.modules[spec.name] = module
+                spec.loader.exec_module(module)
+            else:
+                importlib.import_module(name)
+        except Exception as error:
+            raise types.InputError(f"--import {name}: {type(error).__name__}: {error}") from error
 
 
 def add_checkpoint_flag(parser: argparse.ArgumentParser) -> None:

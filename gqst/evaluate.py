@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--no-baselines", action="store_true", help="measure the outputs alone")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all results as JSON")
     parser.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write the metrics of every picture as CSV")
+    cli.add_import_flag(parser)
     cli.add_process_flags(parser)
     flags = parser.parse_args(argv)
     if flags.workdir is not None and (flags.references or flags.sources or flags.size):
@@ -75,6 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     from gqst.runtime import processes
 
     cli.use_compilation_cache()
+    cli.import_members(flags.imports)
     with processes.joined(cli.group(flags)):
         _evaluate(flags)
 

@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="I/N",
         help="stylise only share I (0 to N-1) of the pictures, where N machines or jobs work on them",
     )
+    cli.add_import_flag(parser)
     flags = parser.parse_args(argv)
 
     from gqst.inference import batch
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     index, count = flags.share
     jobs = batch.collect(flags.input, flags.output, suffix=suffix)[index::count]
     cli.use_compilation_cache()
+    cli.import_members(flags.imports)
     generator = gqst.load_generator(
         flags.workdir, which=flags.checkpoint, direction=flags.direction, keep_colors=flags.keep_colors
     )

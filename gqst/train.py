@@ -43,11 +43,10 @@ def main(argv: list[str] | None = None) -> None:
     if flags.workdir is None and not flags.dry_run:
         parser.error("--workdir is needed to train")
 
-    from gqst import overrides
     from gqst.runtime import processes
     from gqst.training import loop, summary
 
-    cfg = overrides.load(flags.config, *flags.set)
+    cfg = cli.load_config(flags)
     if flags.dry_run:
         print(summary.describe(cfg))
         return

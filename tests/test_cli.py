@@ -2,9 +2,11 @@
 
 import argparse
 import pathlib
+import re
 
 import jax
 import pytest
+from PIL import Image
 
 from gqst import cli, types
 
@@ -83,3 +85,52 @@ def test_compiled_programs_are_cached_unless_the_environment_says_otherwise(monk
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     cli.use_compilation_cache()
     assert updates == {"jax_compilation_cache_dir": str(pathlib.Path("/cache/gqst/xla"))}
+
+
+MEMBERS = """
+import dataclasses
+import jax.numpy as jnp
+import gqst
+
+@gqst.metrics.register(name="blackness", better="lower", definition="share of darkness", range=(0.0, 1.0))
+def blackness(output, reference):
+    return 1.0 - jnp.mean(output, axis=(1, 2, 3))
+
+@gqst.losses.TERMS.register("gloom")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gloom(gqst.losses.Term):
+    goal: float = 0.2
+
+    def __call__(self, context):
+        return jnp.abs(jnp.mean(context.fake, axis=(1, 2, 3)) - self.goal)
+"""
+
+
+def test_members_from_a_file_are_imported(run, tmp_path):
+    """In training, by their names in the config, and in an evaluation of folders."""
+    (tmp_path / "mine.py").write_text(MEMBERS)
+    changes = ["losses.gloom.goal=0.1", "losses.gloom.weight=3", "metrics=('blackness',)"]
+    done = run("gqst.train", "--config", "quickstart", "--import", "mine.py", "--dry-run", "--set", *changes)
+    assert done.returncode == 0 and "gloom (generator): weight 3.0; goal=0.1" in done.stdout, done.stderr
+    for folder in ("sources", "outputs"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (32, 32), (51, 51, 51)).save(tmp_path / folder / "a.png")
+    folders = ["--outputs", "outputs", "--sources", "sources", "--no-baselines"]
+    done = run("gqst.evaluate", *folders, "--import", "mine.py")
+    assert done.returncode == 0 and re.search(r"blackness - +sources +0\.800", done.stdout), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("gone.py", None, "--import gone.py: FileNotFoundError"),
+        ("bad.py", "1 / 0", "--import bad.py: ZeroDivisionError: division by zero"),
+        ("no_such_module", None, "--import no_such_module: ModuleNotFoundError"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_one_sentence(tmp_path, monkeypatch, name, text, sentence):
+    monkeypatch.chdir(tmp_path)
+    if text:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(types.InputError, match=sentence):
+        cli.import_members([name])

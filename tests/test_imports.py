@@ -102,7 +102,17 @@ def test_rare_and_heavy_packages_are_imported_where_they_are_used():
         heads = {name.split(".")[0] for name in _imports(path, whole=False)}
         assert "tensorflow_datasets" not in heads, path
         if (path.parent == PACKAGE and _part(path) in ENTRY) or path.stem == "__main__":
-            assert heads <= {"argparse", "collections", "logging", "os", "pathlib", "sys", "typing", "gqst"}
+            assert heads <= {
+                "argparse",
+                "collections",
+                "importlib",
+                "logging",
+                "os",
+                "pathlib",
+                "sys",
+                "typing",
+                "gqst",
+            }
 
 
 def test_the_order_of_layers_has_been_kept_up():

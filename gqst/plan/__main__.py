@@ -43,11 +43,10 @@ def main(argv: list[str] | None = None) -> int:
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
 
-    from gqst import overrides
     from gqst.plan import estimate, hardware, report
     from gqst.runtime import progress
 
-    cfg = overrides.load(flags.config, *flags.set)
+    cfg = cli.load_config(flags)
     target = hardware.find(flags.target)
     estimated = estimate.estimate(
         cfg, target, find_largest=not flags.no_search, cache=cli.cache("plans"), say=progress.say

@@ -28,7 +28,7 @@ class Compiled:
     """Memory in bytes and work of one step on one device.
 
     Attributes:
-      state: Parameters, optimizer and other state, and the pictures of the step.
+      state: Parameters, optimiser and other state, and the pictures of the step.
       temporaries: Peak size of activations and gradients.
       program: Code, where it occupies the same memory.
       flops: Floating-point operations of a step.

@@ -39,10 +39,9 @@ def main(argv: list[str] | None = None) -> None:
     if flags.trials < 1:
         parser.error(f"--trials {flags.trials} is not a number of trials")
 
-    from gqst import overrides
     from gqst.sweep import report, search
 
-    cfg = overrides.load(flags.config, *flags.set)
+    cfg = cli.load_config(flags)
     spaces = [search.parse(text) for text in flags.search]
     cli.use_compilation_cache()
     trials = search.run(cfg, spaces, flags.study, trials=flags.trials, seed=flags.seed, pruning=not flags.no_pruning)
