@@ -1,6 +1,6 @@
 """A round: the running-average generator on fixed held-out pictures, measured and shown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -42,45 +42,29 @@ class Round:
       traces: Number of times that the function was traced.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        held_out: Mapping[str, np.ndarray],
-        *,
-        paired: bool,
-        batch_size: int,
-        samples: int,
-        mesh: devices.DeviceMesh,
-        settled_at: int = 0,
-        named: Sequence[str] = (),
-    ):
+    def __init__(self, recipe: Recipe, held_out: Mapping[str, np.ndarray], mesh: devices.DeviceMesh):
         """Loads the feature networks of the metrics.
 
         Args:
           recipe: Recipe of the run.
           held_out: Source and target, f32[n h w 3] in [0, 1]; n of each may differ unless they are paired.
-          paired: Whether target i is the ground truth of source i.
-          batch_size: Number of pictures in one call.
-          samples: Number of pictures in the sample grid.
           mesh: Devices that share the pictures.
-          settled_at: Step from which a generator that does nothing raises an alarm.
-          named: Metrics to measure besides those that are always measured: `Config.metrics`.
 
         Raises:
           InputError: A metric does not exist, or cannot be measured on this data.
         """
+        cfg = recipe.config
         self._recipe = recipe
         self._held_out = held_out
-        self._paired = paired
         self._mesh = mesh
-        self._batch_size = mesh.padded(min(batch_size, len(held_out["source"])))
-        self._samples = samples
-        self._settled_at = settled_at
+        self._batch_size = mesh.padded(min(cfg.batch_size, len(held_out["source"])))
+        # From here on a generator that does nothing raises an alarm.
+        self._settled_at = max(cfg.steps // 4, 1)
         wanted = metrics.of_round(
-            named,
+            cfg.metrics,
             [target.metric for target in recipe.targets],
             side=min(held_out["source"].shape[1:3]),
-            paired=paired,
+            paired=recipe.paired,
             cycled=recipe.cycled,
         )
         self._of_pictures = [metric for metric in wanted if not metric.of_sets]
@@ -122,12 +106,13 @@ class Round:
         raised = alarms.of_pictures(source, fake, settled=step >= self._settled_at)
         # Fakes come right after their sources; jax.tree has sorted the names.
         grid = {"source": self._held_out["source"], "fake": pictures["fake"], **pictures}
-        if self._paired:
+        if self._recipe.paired:
             grid["target"] = self._held_out["target"]
-        return RoundResult(values, standing, {title: x[: self._samples] for title, x in grid.items()}, raised)
+        shown = {title: pictures[: self._recipe.config.samples] for title, pictures in grid.items()}
+        return RoundResult(values, standing, shown, raised)
 
     def _style_distance(self, values: Mapping[str, float]) -> float:
-        if self._paired:
+        if self._recipe.paired:
             return 1.0 - values["ssim"]
         return values.get("kid", values["palette_distance"])
 
@@ -154,7 +139,7 @@ class Round:
             # Wrapping around fills the last batch, so that only one shape is compiled.
             rows = np.arange(first, first + self._batch_size) % count
             batch = {"source": self._held_out["source"][rows]}
-            if self._paired:
+            if self._recipe.paired:
                 batch["target"] = self._held_out["target"][rows]
             parts.append(jax.device_get(self._translate(ema, self._params, self._mesh.shard(batch))))
         pictures, values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)

@@ -120,16 +120,7 @@ def opened(
             checkpoints.keep(memory.kept)
         step = int(trainer.single(state).step)
         # 4. The rounds; this reads their held-out pictures.
-        measure = Round(
-            recipe,
-            held_out(dataset, cfg),
-            paired=dataset.paired,
-            batch_size=cfg.batch_size,
-            samples=cfg.samples,
-            mesh=trainer.mesh,
-            settled_at=max(cfg.steps // 4, 1),
-            named=cfg.metrics,
-        )
+        measure = Round(recipe, held_out(dataset, cfg), trainer.mesh)
         # 5. Logs, progress and profile, on the first process alone.
         first = processes.is_first()
         run_log = (log.Log if first else log.NullLog)(workdir, step=step, decisions=decisions)

@@ -57,15 +57,7 @@ def _round(*changes):
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
     rng = np.random.default_rng(0)
     held_out = {key: rng.random((3, 32, 32, 3), np.float32) for key in ("source", "target")}
-    measure = Round(
-        recipe,
-        held_out,
-        paired=False,
-        batch_size=2,
-        samples=3,
-        mesh=devices.DeviceMesh(jax.devices()[:1]),
-        named=cfg.metrics,
-    )
+    measure = Round(recipe, held_out, devices.DeviceMesh(jax.devices()[:1]))
     return held_out, measure(jax.tree.map(lambda x: x + 0.05, ema), 1)
 
 

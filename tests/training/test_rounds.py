@@ -28,17 +28,10 @@ def held_out():
 
 
 def _make(held_out, name, *changes, paired=False, named=()):
-    recipe = Recipe(conftest.small(name, *TINY.get(name, ()), *changes), paired=paired)
+    changes = (*TINY.get(name, ()), "samples=3", f"metrics={named!r}", *changes)
+    recipe = Recipe(conftest.small(name, *changes), paired=paired)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
-    measure = Round(
-        recipe,
-        held_out,
-        paired=paired,
-        batch_size=2,
-        samples=3,
-        mesh=devices.DeviceMesh(jax.devices()[:1]),
-        named=named,
-    )
+    measure = Round(recipe, held_out, devices.DeviceMesh(jax.devices()[:1]))
     apply = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)
     return measure, ema, lambda direction, x: np.asarray(apply(ema[direction], x))
 
@@ -121,14 +114,13 @@ def test_fewer_pictures_than_a_batch():
 @pytest.mark.slow  # EfficientNet is compiled
 def test_what_frozen_networks_see(held_out):
     """KID with ten pictures of each and above; with fewer only the metrics of single pictures."""
-    recipe = Recipe(conftest.small("style_image"), paired=False)
+    named = ("kid", "lpips", "content_retention")
+    recipe = Recipe(conftest.small("style_image", f"metrics={named!r}"), paired=False)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
+    mesh = devices.DeviceMesh(jax.devices()[:1])
     rng = np.random.default_rng(0)
     many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}
-    named = ("kid", "lpips", "content_retention")
-    measure = Round(
-        recipe, many, paired=False, batch_size=2, samples=3, mesh=devices.DeviceMesh(jax.devices()[:1]), named=named
-    )
+    measure = Round(recipe, many, mesh)
     metrics, standing, _, _ = measure(ema, 1)
     # The generator starts at the source: nothing is changed but the darkest and brightest pixels.
     assert metrics["lpips"] < 0.01 and 0.99 < metrics["content_retention"] <= 1.0 + 1e-5
@@ -138,25 +130,17 @@ def test_what_frozen_networks_see(held_out):
     expected = sets.kid(*(np.asarray(embed(params, x)) for x in (near, many["target"])))
     assert metrics["kid"] == pytest.approx(expected.value, rel=0.01)
     assert standing.style_distance == metrics["kid"]
-    few, standing, _, _ = Round(
-        recipe,
-        held_out,
-        paired=False,
-        batch_size=2,
-        samples=3,
-        mesh=devices.DeviceMesh(jax.devices()[:1]),
-        named=named,
-    )(ema, 1)
+    few, standing, _, _ = Round(recipe, held_out, mesh)(ema, 1)
     assert "kid" not in few and standing.style_distance == few["palette_distance"]
 
 
 def test_a_round_shows_the_colours_of_the_source():
-    recipe = Recipe(conftest.small("style_image", "keep_colors=True"), paired=False)
+    recipe = Recipe(conftest.small("style_image", "keep_colors=True", "batch_size=3"), paired=False)
     ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema)()
     ema = jax.tree.map(lambda x: x + 0.02, ema)
     rng = np.random.default_rng(0)
     held_out = {key: rng.uniform(0.3, 0.7, (3, 32, 32, 3)).astype(np.float32) for key in ("source", "target")}
-    measure = Round(recipe, held_out, paired=False, batch_size=3, samples=3, mesh=devices.DeviceMesh(jax.devices()[:1]))
+    measure = Round(recipe, held_out, devices.DeviceMesh(jax.devices()[:1]))
     columns = measure(ema, 1).columns
     fake, source = columns["fake"], columns["source"]
     inside = (fake > 0.001).all(-1) & (fake < 0.999).all(-1)
