@@ -1,7 +1,10 @@
 """A trained generator, restored from its run."""
 
 import copy
+import dataclasses
+import functools
 import pathlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -11,42 +14,82 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from gqst import config, overrides, types
+from gqst.inference import programs
 from gqst.losses import base as losses
 from gqst.models import base as models
 from gqst.models import translate
 from gqst.ops import color
 from gqst.quality import targets
-from gqst.runtime import devices
 from gqst.training import checkpoint
 from gqst.training.recipe import FORWARD, directions
+
+
+@dataclasses.dataclass(frozen=True)
+class Styled:
+    """A picture in the trained style.
+
+    Attributes:
+      pixels: The picture [h w 3], of the type and size of its source.
+      strength: Strength of the style, at most the one asked for.
+      structure: Its contrast_structure to the source; None unless a floor was asked for.
+    """
+
+    pixels: np.ndarray
+    strength: float = 1.0
+    structure: float | None = None
 
 
 class Generator:
     """A function of pictures: the running-average generator of a run.
 
+    Pictures of any size are done in bounded memory: those too large for it in tiles, with the same result. A network
+    with instance or group norm then needs a pass over all tiles for every norm, because it divides by moments of the
+    whole picture.
+
     Attributes:
       config: Config of the run.
       step: Step of the checkpoint.
-      variables: Variables of the network, parameters and norm's averages.
     """
 
-    def __init__(self, cfg: config.Config, module: nn.Module, variables: Any, step: int, *, keep_colors: bool = False):
+    def __init__(
+        self,
+        cfg: config.Config,
+        module: nn.Module,
+        variables: Any,
+        step: int,
+        *,
+        keep_colors: bool = False,
+        memory: int | None = None,
+    ):
         """Wraps a module and its trained variables; see `load_generator`."""
         self.config = cfg
         self.step = step
-        self.variables = variables
 
-        def apply(variables: Any, pictures: jax.Array) -> jax.Array:
+        def apply(variables: Any, pictures: jax.Array, strength: jax.Array) -> jax.Array:
             fakes = translate.translate(module, variables, pictures, keep_colors=cfg.keep_colors)
-            return color.recolor(fakes, pictures) if keep_colors else fakes
+            fakes = color.recolor(fakes, pictures) if keep_colors else fakes
+            return color.blend(pictures, fakes, strength[:, None, None, None])
 
-        self._apply = jax.jit(apply, compiler_options=devices.compile_options(1))
-        self._device = jax.local_devices()[0]
+        self._make = lambda device: programs.Programs(apply, module, variables, device, memory=memory)
+        self._programs = self._make(jax.local_devices()[0])
 
-    def __call__(self, pictures: Float[Any, "*b h w 3"]) -> Float[np.ndarray, "*b h w 3"]:
+    @property
+    def compiled(self) -> int:
+        """Number of programs compiled so far."""
+        return self._programs.compiled
+
+    def __call__(
+        self, pictures: Float[Any, "*b h w 3"], *, strength: float = 1.0, min_structure: float | None = None
+    ) -> Float[np.ndarray, "*b h w 3"]:
         """Returns the pictures, one or a batch, in the trained style, in [0, 1] and of the same size.
 
-        Every new size is compiled anew.
+        A size that is new may be compiled anew.
+
+        Args:
+          pictures: Pictures in [0, 1].
+          strength: Strength of the style, from 0 (the pictures themselves) to 1, blended in logits.
+          min_structure: Least contrast_structure of every picture to its source, for which its strength is lowered;
+            None sets no floor.
 
         Raises:
           ValueError: The array has another shape, or is smaller than the network can take.
@@ -54,15 +97,58 @@ class Generator:
         x = np.asarray(pictures, np.float32)
         if x.ndim not in (3, 4) or x.shape[-1] != 3:
             raise ValueError(f"pictures must be f32[h w 3] or f32[b h w 3], got shape {x.shape}")
-        batch = x if x.ndim == 4 else x[None]
-        fakes = np.asarray(self._apply(self.variables, jax.device_put(batch, self._device)))
-        return fakes if x.ndim == 4 else fakes[0]
+        styled = self.translate(list(x) if x.ndim == 4 else [x], strength=strength, min_structure=min_structure)
+        return np.stack([picture.pixels for picture in styled]) if x.ndim == 4 else styled[0].pixels
+
+    def translate(
+        self, pictures: Sequence[np.ndarray], *, strength: float = 1.0, min_structure: float | None = None
+    ) -> list[Styled]:
+        """Returns pictures of any sizes in the trained style, with the strength that each got.
+
+        Args:
+          pictures: Pictures [h w 3] of 8 or 16 bits, or of floats in [0, 1].
+          strength: Strength of the style, from 0 to 1, blended in logits.
+          min_structure: Least contrast_structure of every picture to its source, to which its strength is lowered by
+            bisection to 1/256; None sets no floor.
+
+        Raises:
+          ValueError: A picture is smaller than the network, or the measurement of structure, can take.
+          MemoryError: A picture does not fit into the memory allowed, even in tiles.
+          FloatingPointError: The generator's output is not finite.
+        """
+        if min_structure is None:
+            return [Styled(fake, strength) for fake in self._programs(pictures, strength)]
+        fakes = self._programs(pictures, 1.0)
+        return [
+            Styled(*self._floor.strongest(picture, fake, min_structure, most=strength))
+            for picture, fake in zip(pictures, fakes, strict=True)
+        ]
+
+    def prepare(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """Chooses the sizes of at most four programs for pictures of these heights and widths."""
+        self._programs.announce(sizes)
+
+    def batch_size(self, height: int, width: int) -> int:
+        """Returns how many pictures of this size one call to the device takes."""
+        return self._programs.per_call((height, width))
+
+    def group(self, height: int, width: int) -> object:
+        """Returns a value that is equal for pictures that can share a call to the device."""
+        return self._programs.key((height, width))
 
     def on(self, device: jax.Device) -> "Generator":
         """Returns the same generator on another device."""
         other = copy.copy(self)
-        other.variables, other._device = jax.device_put(self.variables, device), device
+        other._programs = self._make(device)
+        other.__dict__.pop("_floor", None)
         return other
+
+    @functools.cached_property
+    def _floor(self) -> Any:
+        # Imported when a floor is asked for: SSIM comes from dm-pix, which takes its time.
+        from gqst.inference import structure
+
+        return structure.Floor(self._programs.device)
 
 
 def load_generator(
@@ -71,6 +157,7 @@ def load_generator(
     which: checkpoint.Which = "best",
     direction: str = FORWARD,
     keep_colors: bool = False,
+    memory: int | None = None,
 ) -> Generator:
     """Returns the trained generator of a run, as a function of pictures.
 
@@ -80,6 +167,7 @@ def load_generator(
         a step.
       direction: `forward` (source to target), or `backward` where the run has cycles.
       keep_colors: Whether to take only the brightness of the style; a run that was trained so always does.
+      memory: Number of bytes that a program may take beside the pictures; None depends on the device.
 
     Raises:
       InputError: There is no run, no such checkpoint or no such direction.
@@ -97,7 +185,7 @@ def load_generator(
     variables, step = checkpoint.load_ema(
         folder / "checkpoints", which, direction, abstract, default_directions=lambda: _directions(cfg)
     )
-    return Generator(cfg, module, variables, step, keep_colors=keep_colors)
+    return Generator(cfg, module, variables, step, keep_colors=keep_colors, memory=memory)
 
 
 def _directions(cfg: config.Config) -> tuple[str, ...]:

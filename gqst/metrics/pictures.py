@@ -186,6 +186,17 @@ def contrast_structure(output: Float[Array, "b h w c"], reference: Float[Array, 
     return _ssim(color.luma(output), color.luma(reference), k1=_NO_LUMINANCE)
 
 
+def contrast_structure_map(
+    output: Float[Array, "b h w 3"], reference: Float[Array, "b h w 3"]
+) -> Float[Array, "b h-10 w-10"]:
+    """Returns the value of every window, whose mean is `contrast_structure`.
+
+    Raises:
+      ValueError: A side is shorter than the window of 11 px.
+    """
+    return _ssim(color.luma(output), color.luma(reference), k1=_NO_LUMINANCE, each_window=True)[..., 0]
+
+
 @base.register(
     name="content_retention",
     better="higher",
@@ -291,10 +302,11 @@ def _wide(pictures: jax.Array) -> jax.Array:
     return pictures.astype(jnp.float32)
 
 
-def _ssim(output: jax.Array, reference: jax.Array, *, k1: float) -> jax.Array:
+def _ssim(output: jax.Array, reference: jax.Array, *, k1: float, each_window: bool = False) -> jax.Array:
     if min(output.shape[1:3]) < WINDOW:
         raise ValueError(f"SSIM needs pictures of at least {WINDOW} px a side, got {output.shape[1]}x{output.shape[2]}")
-    return pix.ssim(_wide(output), _wide(reference), filter_size=WINDOW, k1=k1, filter_fn=_blur)
+    output, reference = _wide(output), _wide(reference)
+    return pix.ssim(output, reference, filter_size=WINDOW, k1=k1, filter_fn=_blur, return_map=each_window)
 
 
 def _blur(x: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jax import ad_checkpoint
 from jaxtyping import Array, Float
 
+from gqst.models import frames
 from gqst.ops import convolutions, norms
 
 Norm = Literal["instance", "batch", "group", "none"]
@@ -78,6 +79,8 @@ class UpConv(nn.Module, kw_only=True):
         """Returns the activations at twice the height and width."""
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        frame = frames.current()
+        x = x if frame is None else frame.extended(x)
         x = convolutions.upsample_conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
         return x + _bias(bias, self, x.shape)
 
@@ -104,16 +107,39 @@ class Normalize(nn.Module, kw_only=True):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b h w c"]:
         """Returns the normalised activations; with `train`, `batch` takes its statistics from `x` and updates them."""
+        frame = frames.current()
         wide = x.astype(jnp.float32)
         if self.kind == "instance":
-            return norms.instance_norm(x)
+            return norms.instance_norm(x) if frame is None else norms.standardize(x, *frame.moments(x))
         if self.kind == "batch":
             norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)
             return norm(wide).astype(x.dtype)
         if self.kind == "group":
             groups = max(n for n in range(1, _GROUPS + 1) if x.shape[-1] % n == 0)
+            if frame is not None:
+                known = norms.standardize(wide, *_of_groups(*frame.moments(x), groups))
+                return _Affine(name="GroupNorm_0")(known).astype(x.dtype)
             return nn.GroupNorm(num_groups=groups, epsilon=1e-5)(wide).astype(x.dtype)
         return x
+
+
+class _Affine(nn.Module):
+    """The learnt scale and shift of a group norm, whose moments are known."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        return x * scale[None, None, None] + self.param("bias", nn.initializers.zeros, x.shape[-1:])[None, None, None]
+
+
+def _of_groups(mean: jax.Array, variance: jax.Array, groups: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the moments of groups of channels, for each channel of its group, from those of the channels."""
+    b, c = mean.shape[0], mean.shape[-1]
+    mean, variance = (x.reshape(b, groups, -1) for x in (mean, variance))
+    whole = mean.mean(-1, keepdims=True)
+    spread = jnp.mean(variance + (mean - whole) ** 2, -1, keepdims=True)
+    each = (jnp.broadcast_to(x, mean.shape).reshape(b, 1, 1, c) for x in (whole, spread))
+    return next(each), next(each)
 
 
 def keep(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -146,7 +172,9 @@ def pad_border(x: Float[Array, "b h w c"], pad: int, padding: Padding) -> Float[
     """Returns the activations with `pad` more pixels on every side."""
     if pad == 0:
         return x
-    return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode=_PAD_MODES[padding])
+    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode=_PAD_MODES[padding])
+    frame = frames.current()
+    return padded if frame is None else frame.mended(padded, pad, padding)
 
 
 def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "b h2 w2 c"]:

@@ -11,10 +11,16 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from gqst import types
-from gqst.models import blocks
+from gqst.models import blocks, frames
 from gqst.models.features import base as features
 
 DEPTHS = (3, 4, 6, 3)
+HALO = 3 + 2 + sum(2 ** (stage + 1) * depth for stage, depth in enumerate(DEPTHS, 1)) - sum((4, 8, 16))
+"""How far outputs of the encoder look beyond their own extent, in pixels of the input.
+
+That is three pixels of the stem, one of the pooling (at half the size), and one for every 3x3 convolution, the first of
+a stage at the size before it.
+"""
 _EXPANSION = 4
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
@@ -45,7 +51,8 @@ class Encoder(nn.Module, kw_only=True):
         x = self._conv(x, self.filters, 7, 2, "conv1")
         x = blocks.keep(nn.relu(self._norm(x, train, "bn1")))
         activations = [x]
-        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        # After the rectification zeros never win, as the border's infinities never do.
+        x = nn.max_pool(frames.cleared(x), (3, 3), (2, 2), ((1, 1), (1, 1)))
         for stage, depth in enumerate(DEPTHS, 1):
             width = self.filters * 2 ** (stage - 1)
             for number in range(depth):
@@ -75,7 +82,7 @@ class Encoder(nn.Module, kw_only=True):
             kernel_init=nn.initializers.he_normal(),
             name=name,
         )
-        return conv(x)
+        return conv(frames.cleared(x) if pad else x)
 
     def _norm(self, x: jax.Array, train: bool, name: str) -> jax.Array:
         return blocks.Normalize(kind=self.norm, axis_name=self.axis_name, name=name)(x, train=train)

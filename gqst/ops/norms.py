@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+EPSILON = 1e-5
+"""Added to variances."""
+
 
 @jax.custom_vjp
 def instance_norm(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -14,10 +17,17 @@ def instance_norm(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     return _normalize(x)[0]
 
 
+def standardize(
+    x: Float[Array, "b h w c"], mean: Float[Array, "b 1 1 c"], variance: Float[Array, "b 1 1 c"]
+) -> Float[Array, "b h w c"]:
+    """Returns x less a mean and over a deviation, computed in float32 and returned in the dtype of x."""
+    return ((x.astype(jnp.float32) - mean) * jax.lax.rsqrt(variance + EPSILON)).astype(x.dtype)
+
+
 def _normalize(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     wide = x.astype(jnp.float32)
     centred = wide - _mean(wide)
-    scale = jax.lax.rsqrt(_mean(centred**2) + 1e-5)
+    scale = jax.lax.rsqrt(_mean(centred**2) + EPSILON)
     y = (centred * scale).astype(x.dtype)
     return y, (y, scale)
 

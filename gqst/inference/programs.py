@@ -1,0 +1,335 @@
+"""A generator compiled for arrays of a few sizes, and applied to pictures of any size, whole or in tiles."""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from gqst.inference import pixels, tiles
+from gqst.models import frames
+from gqst.runtime import devices
+
+MOST_PROGRAMS = 4
+"""Largest number of array sizes for pictures that are announced."""
+
+# Small pictures share a call of about this many pixels, so that its fixed cost is spread.
+_PIXELS_PER_CALL = {"cpu": 2**17, "gpu": 2**22, "tpu": 2**21}
+_MOST_PER_CALL = 32
+# An array that takes less than this many times a picture's pixels is not worth another program.
+_WASTE = 1.5
+# A program takes about this many times its largest activations, as the compiler says for all generators here.
+_COPIES = 4
+_PICTURE_BYTES = 36
+_CPU_MEMORY = 2**30 * 3 // 2
+
+Apply = Callable[[Any, jax.Array, jax.Array], jax.Array]
+"""A function of variables, pictures f32[b h w 3] in [0, 1] and a strength f32[b] to pictures."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tile:
+    """A part of a picture, in pixels of the picture: its position, and the core's first and last rows and columns."""
+
+    top: int
+    left: int
+    core: tuple[int, int, int, int]
+
+
+class Programs:
+    """The compiled forms of a generator on one device.
+
+    Attributes:
+      grid: What the generator demands of tiles; None if it takes whole pictures only.
+      compiled: Number of programs compiled so far.
+      device: The device.
+    """
+
+    def __init__(
+        self, apply: Apply, module: nn.Module, variables: Any, device: jax.Device, *, memory: int | None = None
+    ):
+        """Compiles nothing yet.
+
+        Args:
+          apply: The generator as a function.
+          module: The generator, for what it demands of tiles.
+          variables: Its variables.
+          device: Device to run on.
+          memory: Number of bytes that a program may take beside the pictures; None depends on the device.
+        """
+        self.compiled = 0
+        self._apply = apply
+        self._variables = jax.device_put(variables, device)
+        self.device = device
+        self._memory = _memory(device) if memory is None else memory
+        self._programs: dict[tuple[tiles.Size, int], Any] = {}
+        self._plain: dict[tuple[int, ...], Any] = {}
+        self._canvases: list[tiles.Size] = []
+        self.grid: tiles.Grid | None = None
+        multiple, halo = getattr(module, "multiple", None), getattr(module, "halo", None)
+        if multiple is not None and halo is not None:
+            self._zeros, per_pixel = self._demands(multiple)
+            self.grid = tiles.Grid(multiple, halo, int(self._memory // per_pixel))
+
+    def announce(self, sizes: Iterable[tiles.Size]) -> None:
+        """Chooses the array sizes for pictures of these sizes."""
+        if self.grid is None:
+            return
+        counts = collections.Counter(self.grid.padded(size) for size in sizes if self._is_framed(size))
+        self._canvases = tiles.canvases(counts, self.grid, most=MOST_PROGRAMS)
+
+    def per_call(self, size: tiles.Size) -> int:
+        """Returns how many pictures of a size one call takes."""
+        if self.grid is None or not self._is_framed(size):
+            return 1
+        canvas = self._canvas(size)
+        return 1 if self._is_tiled(size, canvas) else self._batch(canvas)
+
+    def key(self, size: tiles.Size) -> object:
+        """Returns a value that is equal for pictures that can share a call."""
+        if self.grid is None or not self._is_framed(size):
+            return size
+        canvas = self._canvas(size)
+        return (canvas, size) if self._is_tiled(size, canvas) else canvas
+
+    def __call__(self, pictures: Sequence[np.ndarray], strength: float) -> list[np.ndarray]:
+        """Returns translated pictures of the sizes and types given: 8 or 16 bits, or floats in [0, 1].
+
+        Raises:
+          ValueError: A picture is smaller than the generator takes.
+          MemoryError: The memory allowed does not suffice.
+        """
+        if self.grid is None:
+            return [self._whole(picture, strength) for picture in pictures]
+        results: list[np.ndarray | None] = [None] * len(pictures)
+        shared: dict[tiles.Size, list[int]] = {}
+        for index, picture in enumerate(pictures):
+            size = picture.shape[:2]
+            if not self._is_framed(size):
+                results[index] = self._whole(picture, strength)
+                continue
+            canvas = self._canvas(size)
+            if self._is_tiled(size, canvas):
+                results[index] = self._in_tiles(picture, canvas, strength)
+            else:
+                shared.setdefault(canvas, []).append(index)
+        for canvas, indices in shared.items():
+            count = self._batch(canvas)
+            for first in range(0, len(indices), count):
+                some = indices[first : first + count]
+                for index, result in zip(
+                    some, self._together([pictures[i] for i in some], canvas, strength), strict=True
+                ):
+                    results[index] = result
+        return [result for result in results if result is not None]
+
+    def _whole(self, picture: np.ndarray, strength: float) -> np.ndarray:
+        """A picture by a program of its own."""
+        shape = (1, *picture.shape)
+        if shape not in self._plain:
+            self._plain[shape] = self._compile(self._apply, (self._variables, _spec(shape), _spec((1,))))
+        fake = self._plain[shape](self._variables, pixels.to_unit(picture)[None], np.full(1, strength, np.float32))
+        return pixels.from_unit(np.asarray(fake)[0], picture.dtype)
+
+    def _together(self, pictures: Sequence[np.ndarray], canvas: tiles.Size, strength: float) -> list[np.ndarray]:
+        """Pictures that fit into the arrays."""
+        count = self._batch(canvas)
+        # The first picture fills up the arrays that are left.
+        filled = [*pictures, *[pictures[0]] * (count - len(pictures))]
+        arrays = np.zeros((count, *canvas, 3), np.float32)
+        size = np.zeros((count, 2), np.int32)
+        core = np.zeros((count, 4), np.int32)
+        for index, picture in enumerate(filled):
+            whole = self._padded(picture)
+            size[index] = whole.shape[:2]
+            core[index] = (0, whole.shape[0], 0, whole.shape[1])
+            arrays[index, : whole.shape[0], : whole.shape[1]] = pixels.to_unit(whole)
+        fakes, _ = self._run(canvas, arrays, size, core, self._zeros, 0, strength)
+        return [
+            pixels.from_unit(fake[: picture.shape[0], : picture.shape[1]], picture.dtype)
+            for fake, picture in zip(fakes, pictures, strict=False)
+        ]
+
+    def _in_tiles(self, picture: np.ndarray, canvas: tiles.Size, strength: float) -> np.ndarray:
+        """A picture that is larger than the arrays; moments are gathered over its tiles until they are settled."""
+        assert self.grid is not None
+        whole = self._padded(picture)
+        rows, columns = (self.grid.spans(n, c) for n, c in zip(whole.shape[:2], canvas, strict=True))
+        places = [_Tile(r[0], c[0], (r[1], r[2], c[1], c[2])) for r in rows for c in columns]
+        result = np.empty_like(picture)
+        if not self._zeros:
+            self._pass(whole, places, canvas, (), 0, strength, result)
+            return result
+        # The moments of a norm are exact once those before it are: a pass for each.
+        moments = self._zeros
+        for known in range(len(moments) + 1):
+            last = known == len(moments)
+            gathered = self._pass(whole, places, canvas, moments, known, strength, result if last else None)
+            moments = (*moments[:known], *gathered[known:])
+        return result
+
+    def _pass(
+        self,
+        whole: np.ndarray,
+        places: Sequence[_Tile],
+        canvas: tiles.Size,
+        given: tuple[frames.Moments, ...],
+        known: int,
+        strength: float,
+        result: np.ndarray | None,
+    ) -> tuple[frames.Moments, ...]:
+        """Runs tiles, writes their cores into `result`, and returns the moments over all of them."""
+        count = self._batch(canvas)
+        total: tuple[frames.Moments, ...] | None = None
+        for first in range(0, len(places), count):
+            some = places[first : first + count]
+            arrays = np.zeros((count, *canvas, 3), np.float32)
+            size = np.zeros((count, 2), np.int32)
+            core = np.zeros((count, 4), np.int32)
+            # The first tile fills up the arrays that are left.
+            for index, tile in enumerate([*some, *[some[0]] * (count - len(some))]):
+                part = whole[tile.top : tile.top + canvas[0], tile.left : tile.left + canvas[1]]
+                arrays[index, : part.shape[0], : part.shape[1]] = pixels.to_unit(part)
+                size[index] = (whole.shape[0] - tile.top, whole.shape[1] - tile.left)
+                core[index] = np.subtract(tile.core, (tile.top, tile.top, tile.left, tile.left))
+            fakes, seen = self._run(canvas, arrays, size, core, given, known, strength)
+            for row in range(len(some)):
+                total = _merged(total, [jax.tree.map(lambda x, row=row: np.float64(x[row]), m) for m in seen])
+            if result is not None:
+                for index, tile in enumerate(some):
+                    top, bottom, left, right = tile.core
+                    inside = fakes[index, top - tile.top : bottom - tile.top, left - tile.left : right - tile.left]
+                    kept = result[top:bottom, left:right]
+                    kept[...] = pixels.from_unit(inside[: kept.shape[0], : kept.shape[1]], result.dtype)
+        assert total is not None
+        return total
+
+    def _run(
+        self,
+        canvas: tiles.Size,
+        arrays: np.ndarray,
+        size: np.ndarray,
+        core: np.ndarray,
+        given: tuple[frames.Moments, ...],
+        known: int,
+        strength: float,
+    ) -> tuple[np.ndarray, tuple[frames.Moments, ...]]:
+        count = len(arrays)
+        layout = frames.Layout(
+            size=size,
+            core=core,
+            given=jax.tree.map(np.float32, given),
+            known=np.int32(known),
+        )
+        arguments = (self._variables, arrays, layout, np.full(count, strength, np.float32))
+        key = (canvas, count)
+        if key not in self._programs:
+            self._programs[key] = self._compile(
+                self._framed, jax.tree.map(lambda x: _spec(x.shape, x.dtype), arguments)
+            )
+        fakes, seen = self._programs[key](*arguments)
+        return np.asarray(fakes), jax.device_get(seen)
+
+    def _framed(
+        self, variables: Any, pictures: jax.Array, layout: frames.Layout, strength: jax.Array
+    ) -> tuple[jax.Array, tuple[frames.Moments, ...]]:
+        frame = frames.Frame((pictures.shape[1], pictures.shape[2]), layout)
+        with frames.framed(frame):
+            return self._apply(variables, pictures, strength), tuple(frame.seen)
+
+    def _compile(self, function: Callable, arguments: tuple[Any, ...]) -> Any:
+        self.compiled += 1
+        sharding = jax.sharding.SingleDeviceSharding(self.device)
+        jitted = jax.jit(
+            function,
+            in_shardings=sharding,
+            out_shardings=sharding,
+            compiler_options=devices.compile_options(1, [self.device]),
+        )
+        return jitted.lower(*arguments).compile()
+
+    def _demands(self, multiple: int) -> tuple[tuple[frames.Moments, ...], float]:
+        """Moments of no pixels for every norm that takes a picture's own, and bytes that a program takes a pixel."""
+        side = 4 * multiple
+        layout = frames.Layout(size=_spec((1, 2), np.int32), core=_spec((1, 4), np.int32))
+        frame: frames.Frame | None = None
+
+        def framed(*arguments: Any) -> tuple[frames.Moments, ...]:
+            nonlocal frame
+            frame = frames.Frame((side, side), arguments[2], record=True)
+            with frames.framed(frame):
+                self._apply(arguments[0], arguments[1], arguments[3])
+            return tuple(frame.seen)
+
+        seen = jax.eval_shape(framed, self._variables, _spec((1, side, side, 3)), layout, _spec((1,)))
+        assert frame is not None
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape[1:], np.float32), seen)
+        return zeros, _COPIES * frame.largest / side**2 + _PICTURE_BYTES
+
+    def _canvas(self, size: tiles.Size) -> tiles.Size:
+        grid = self.grid
+        assert grid is not None
+        padded = grid.padded(size)
+        most = float("inf") if len(self._canvases) >= MOST_PROGRAMS else _WASTE * padded[0] * padded[1]
+        known = min(self._canvases, key=lambda canvas: grid.cost(padded, canvas), default=None)
+        if known is not None and grid.cost(padded, known) < most:
+            return known
+        self._canvases.append(tiles.fitting(padded, grid))
+        return self._canvases[-1]
+
+    def _batch(self, canvas: tiles.Size) -> int:
+        assert self.grid is not None
+        pixels = canvas[0] * canvas[1]
+        wanted = _PIXELS_PER_CALL.get(self.device.platform, 2**20) // pixels
+        return max(1, min(wanted, _MOST_PER_CALL, self.grid.most // pixels))
+
+    def _is_framed(self, size: tiles.Size) -> bool:
+        """Whether a picture is large enough that borders are reflected once at most."""
+        assert self.grid is not None
+        return min(size) >= 2 * self.grid.multiple and min(size) > 3
+
+    def _is_tiled(self, size: tiles.Size, canvas: tiles.Size) -> bool:
+        assert self.grid is not None
+        padded = self.grid.padded(size)
+        return padded[0] > canvas[0] or padded[1] > canvas[1]
+
+    def _padded(self, picture: np.ndarray) -> np.ndarray:
+        """The picture with rows and columns reflected at the end, as the generator would do by itself."""
+        assert self.grid is not None
+        rows, columns = self.grid.padded(picture.shape[:2])
+        extra = ((0, rows - picture.shape[0]), (0, columns - picture.shape[1]), (0, 0))
+        return picture if rows + columns == sum(picture.shape[:2]) else np.pad(picture, extra, mode="reflect")
+
+
+def _merged(total: tuple[frames.Moments, ...] | None, more: Sequence[frames.Moments]) -> tuple[frames.Moments, ...]:
+    """Returns the moments of two sets of pixels together (Chan et al. 1982)."""
+    if total is None:
+        return tuple(more)
+    merged = []
+    for a, b in zip(total, more, strict=True):
+        count = a.count + b.count
+        share = b.count / np.maximum(count, 1.0)
+        shift = b.mean - a.mean
+        variance = a.variance * (1 - share) + b.variance * share + shift**2 * share * (1 - share)
+        merged.append(frames.Moments(count=count, mean=a.mean + shift * share, variance=variance))
+    return tuple(merged)
+
+
+def _spec(shape: tuple[int, ...], dtype: Any = np.float32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _memory(device: jax.Device) -> int:
+    """Bytes that a program may take: half of what an accelerator has; on CPU 1.5 GiB, or half of what is free."""
+    if device.platform != "cpu":
+        limit = (device.memory_stats() or {}).get("bytes_limit", 2**33)
+        return int(limit) // 2
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not on this system
+        return _CPU_MEMORY
+    return min(_CPU_MEMORY, free // 2)
