@@ -2,15 +2,17 @@
 
 import collections
 import dataclasses
+import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from gqst.inference import pixels, tiles
+from gqst.inference import pixels, streams, tiles
 from gqst.models import frames
 from gqst.runtime import devices
 
@@ -66,14 +68,14 @@ class Programs:
         self._variables = jax.device_put(variables, device)
         self.device = device
         self._memory = _memory(device) if memory is None else memory
-        self._programs: dict[tuple[tiles.Size, int], Any] = {}
-        self._plain: dict[tuple[int, ...], Any] = {}
+        self._programs: dict[Any, Any] = {}
         self._canvases: list[tiles.Size] = []
         self.grid: tiles.Grid | None = None
-        multiple, halo = getattr(module, "multiple", None), getattr(module, "halo", None)
-        if multiple is not None and halo is not None:
-            self._zeros, per_pixel = self._demands(multiple)
-            self.grid = tiles.Grid(multiple, halo, int(self._memory // per_pixel))
+        multiple = getattr(module, "multiple", None)
+        if multiple is not None:
+            side = 4 * multiple
+            frame = self._traced(side)[1]
+            self.grid = tiles.Grid(multiple, frame.reach, int(self._memory // _bytes_per_pixel(frame, side)))
 
     def announce(self, sizes: Iterable[tiles.Size]) -> None:
         """Chooses the array sizes for pictures of these sizes."""
@@ -121,18 +123,15 @@ class Programs:
             count = self._batch(canvas)
             for first in range(0, len(indices), count):
                 some = indices[first : first + count]
-                for index, result in zip(
-                    some, self._together([pictures[i] for i in some], canvas, strength), strict=True
-                ):
-                    results[index] = result
+                fakes = self._together([pictures[index] for index in some], canvas, strength)
+                for index, fake in zip(some, fakes, strict=True):
+                    results[index] = fake
         return [result for result in results if result is not None]
 
     def _whole(self, picture: np.ndarray, strength: float) -> np.ndarray:
         """A picture by a program of its own."""
-        shape = (1, *picture.shape)
-        if shape not in self._plain:
-            self._plain[shape] = self._compile(self._apply, (self._variables, _spec(shape), _spec((1,))))
-        fake = self._plain[shape](self._variables, pixels.to_unit(picture)[None], np.full(1, strength, np.float32))
+        arguments = self._variables, pixels.to_unit(picture)[None], np.full(1, strength, np.float32)
+        fake = self._run(picture.shape, self._apply, arguments)
         return pixels.from_unit(np.asarray(fake)[0], picture.dtype)
 
     def _together(self, pictures: Sequence[np.ndarray], canvas: tiles.Size, strength: float) -> list[np.ndarray]:
@@ -148,98 +147,133 @@ class Programs:
             size[index] = whole.shape[:2]
             core[index] = (0, whole.shape[0], 0, whole.shape[1])
             arrays[index, : whole.shape[0], : whole.shape[1]] = pixels.to_unit(whole)
-        fakes, _ = self._run(canvas, arrays, size, core, self._zeros, 0, strength)
+        layout = frames.Layout(size=size, core=core)
+        arguments = self._variables, arrays, layout, np.full(count, strength, np.float32)
+        fakes = np.asarray(self._run((canvas, count), self._framed, arguments))
         return [
             pixels.from_unit(fake[: picture.shape[0], : picture.shape[1]], picture.dtype)
             for fake, picture in zip(fakes, pictures, strict=False)
         ]
 
+    def _framed(self, variables: Any, pictures: jax.Array, layout: frames.Layout, strength: jax.Array) -> jax.Array:
+        with frames.framed(frames.Frame((pictures.shape[1], pictures.shape[2]), layout)):
+            return self._apply(variables, pictures, strength)
+
     def _in_tiles(self, picture: np.ndarray, canvas: tiles.Size, strength: float) -> np.ndarray:
-        """A picture that is larger than the arrays; moments are gathered over its tiles until they are settled."""
-        assert self.grid is not None
+        """A picture that is larger than the arrays."""
         whole = self._padded(picture)
-        rows, columns = (self.grid.spans(n, c) for n, c in zip(whole.shape[:2], canvas, strict=True))
-        places = [_Tile(r[0], c[0], (r[1], r[2], c[1], c[2])) for r in rows for c in columns]
         result = np.empty_like(picture)
-        if not self._zeros:
-            self._pass(whole, places, canvas, (), 0, strength, result)
-            return result
-        # The moments of a norm are exact once those before it are: a pass for each.
-        moments = self._zeros
-        for known in range(len(moments) + 1):
-            last = known == len(moments)
-            gathered = self._pass(whole, places, canvas, moments, known, strength, result if last else None)
-            moments = (*moments[:known], *gathered[known:])
+        moments: list[frames.Moments] = []
+        network = self._network
+        size = whole.shape[0], whole.shape[1]
+        with streams.Planes.opened(network.points, size, self._memory) as planes:
+            for stretch in network.stretches(pixels=size[0] * size[1], memory=self._memory):
+                last = stretch.until == len(network.cuts)
+                gathered = self._pass(whole, canvas, stretch, planes, moments, strength, result if last else None)
+                if gathered is not None:
+                    moments.append(gathered)
+                planes.keep(stretch.kept)
         return result
 
     def _pass(
         self,
         whole: np.ndarray,
-        places: Sequence[_Tile],
         canvas: tiles.Size,
-        given: tuple[frames.Moments, ...],
-        known: int,
+        stretch: streams.Stretch,
+        planes: streams.Planes,
+        moments: Sequence[frames.Moments],
         strength: float,
         result: np.ndarray | None,
-    ) -> tuple[frames.Moments, ...]:
-        """Runs tiles, writes their cores into `result`, and returns the moments over all of them."""
+    ) -> frames.Moments | None:
+        """Runs a stretch over all tiles: writes the picture, or new planes and returns the moments at its end."""
+        assert self.grid is not None
+        grid = dataclasses.replace(self.grid, halo=stretch.halo)
+        rows, columns = (grid.spans(n, c) for n, c in zip(whole.shape[:2], canvas, strict=True))
+        places = [_Tile(r[0], c[0], (r[1], r[2], c[1], c[2])) for r in rows for c in columns]
+        new = tuple(number for number in stretch.kept if number not in planes)
+        opened = [planes.open(number) for number in new]
         count = self._batch(canvas)
-        total: tuple[frames.Moments, ...] | None = None
+        total: frames.Moments | None = None
         for first in range(0, len(places), count):
             some = places[first : first + count]
             arrays = np.zeros((count, *canvas, 3), np.float32)
+            stored = {number: self._empty(number, count, canvas) for number in stretch.stored}
             size = np.zeros((count, 2), np.int32)
             core = np.zeros((count, 4), np.int32)
             # The first tile fills up the arrays that are left.
             for index, tile in enumerate([*some, *[some[0]] * (count - len(some))]):
                 part = whole[tile.top : tile.top + canvas[0], tile.left : tile.left + canvas[1]]
                 arrays[index, : part.shape[0], : part.shape[1]] = pixels.to_unit(part)
+                for number, array in stored.items():
+                    planes[number].read(tile.top, tile.left, array[index])
                 size[index] = (whole.shape[0] - tile.top, whole.shape[1] - tile.left)
                 core[index] = np.subtract(tile.core, (tile.top, tile.top, tile.left, tile.left))
-            fakes, seen = self._run(canvas, arrays, size, core, given, known, strength)
-            for row in range(len(some)):
-                total = _merged(total, [jax.tree.map(lambda x, row=row: np.float64(x[row]), m) for m in seen])
-            if result is not None:
-                for index, tile in enumerate(some):
-                    top, bottom, left, right = tile.core
-                    inside = fakes[index, top - tile.top : bottom - tile.top, left - tile.left : right - tile.left]
+            layout = frames.Layout(size=size, core=core, given=tuple(jax.tree.map(np.float32, m) for m in moments))
+            arguments = self._variables, arrays, stored, layout, np.full(count, strength, np.float32)
+            function = functools.partial(self._stretch, stretch.until, new)
+            key = (canvas, count, stretch.stored, stretch.until, new)
+            outcome, values = self._run(key, function, arguments)
+            for index, tile in enumerate(some):
+                top, bottom, left, right = tile.core
+                for plane, value in zip(opened, values, strict=True):
+                    inside = _cut(value[index], tile, plane.scale)
+                    plane.write(top, left, inside)
+                if result is None:
+                    total = streams.merged(total, jax.tree.map(lambda x, index=index: np.asarray(x[index]), outcome))
+                else:
                     kept = result[top:bottom, left:right]
+                    inside = _cut(outcome[index], tile, 1)
                     kept[...] = pixels.from_unit(inside[: kept.shape[0], : kept.shape[1]], result.dtype)
-        assert total is not None
         return total
 
-    def _run(
+    def _stretch(
         self,
-        canvas: tiles.Size,
-        arrays: np.ndarray,
-        size: np.ndarray,
-        core: np.ndarray,
-        given: tuple[frames.Moments, ...],
-        known: int,
-        strength: float,
-    ) -> tuple[np.ndarray, tuple[frames.Moments, ...]]:
-        count = len(arrays)
-        layout = frames.Layout(
-            size=size,
-            core=core,
-            given=jax.tree.map(np.float32, given),
-            known=np.int32(known),
-        )
-        arguments = (self._variables, arrays, layout, np.full(count, strength, np.float32))
-        key = (canvas, count)
-        if key not in self._programs:
-            self._programs[key] = self._compile(
-                self._framed, jax.tree.map(lambda x: _spec(x.shape, x.dtype), arguments)
-            )
-        fakes, seen = self._programs[key](*arguments)
-        return np.asarray(fakes), jax.device_get(seen)
-
-    def _framed(
-        self, variables: Any, pictures: jax.Array, layout: frames.Layout, strength: jax.Array
-    ) -> tuple[jax.Array, tuple[frames.Moments, ...]]:
-        frame = frames.Frame((pictures.shape[1], pictures.shape[2]), layout)
+        until: int,
+        kept: Sequence[int],
+        variables: Any,
+        pictures: jax.Array,
+        stored: Mapping[int, jax.Array],
+        layout: frames.Layout,
+        strength: jax.Array,
+    ) -> tuple[Any, list[jax.Array]]:
+        """The moments at a norm, or the pictures, and the activations to be kept."""
+        frame = frames.Frame((pictures.shape[1], pictures.shape[2]), layout, stored=stored, until=until)
+        outcome: Any
         with frames.framed(frame):
-            return self._apply(variables, pictures, strength), tuple(frame.seen)
+            try:
+                outcome = self._apply(variables, pictures, strength)
+            except frames.Reached:
+                outcome = frame.seen[-1]
+        return outcome, [frame.values[number] for number in kept]
+
+    def _empty(self, number: int, count: int, canvas: tiles.Size) -> np.ndarray:
+        point = self._network.points[number]
+        return np.zeros((count, canvas[0] // point.scale, canvas[1] // point.scale, point.channels), point.dtype)
+
+    @functools.cached_property
+    def _network(self) -> streams.Network:
+        assert self.grid is not None
+        side = 4 * self.grid.multiple
+        return streams.network(lambda mark: self._traced(side, mark))
+
+    def _traced(self, side: int, mark: str | None = None) -> tuple[Any, frames.Frame]:
+        """The generator's jaxpr as a function of a small picture, and what a frame has seen."""
+        layout = frames.Layout(size=np.full((1, 2), side, np.int32), core=np.array([[0, side, 0, side]], np.int32))
+        seen: list[frames.Frame] = []
+
+        def framed(pictures: jax.Array, variables: Any) -> jax.Array:
+            seen.append(frames.Frame((side, side), layout, mark=mark))
+            with frames.framed(seen[-1]):
+                return self._apply(variables, pictures, jnp.ones(1))
+
+        return jax.make_jaxpr(framed)(_spec((1, side, side, 3)), self._variables), seen[-1]
+
+    def _run(self, key: Any, function: Callable, arguments: tuple[Any, ...]) -> Any:
+        """Calls the program of a key, compiled for arguments of these shapes."""
+        if key not in self._programs:
+            shapes = jax.tree.map(lambda x: _spec(x.shape, x.dtype), arguments)
+            self._programs[key] = self._compile(function, shapes)
+        return self._programs[key](*arguments)
 
     def _compile(self, function: Callable, arguments: tuple[Any, ...]) -> Any:
         self.compiled += 1
@@ -251,24 +285,6 @@ class Programs:
             compiler_options=devices.compile_options(1, [self.device]),
         )
         return jitted.lower(*arguments).compile()
-
-    def _demands(self, multiple: int) -> tuple[tuple[frames.Moments, ...], float]:
-        """Moments of no pixels for every norm that takes a picture's own, and bytes that a program takes a pixel."""
-        side = 4 * multiple
-        layout = frames.Layout(size=_spec((1, 2), np.int32), core=_spec((1, 4), np.int32))
-        frame: frames.Frame | None = None
-
-        def framed(*arguments: Any) -> tuple[frames.Moments, ...]:
-            nonlocal frame
-            frame = frames.Frame((side, side), arguments[2], record=True)
-            with frames.framed(frame):
-                self._apply(arguments[0], arguments[1], arguments[3])
-            return tuple(frame.seen)
-
-        seen = jax.eval_shape(framed, self._variables, _spec((1, side, side, 3)), layout, _spec((1,)))
-        assert frame is not None
-        zeros = jax.tree.map(lambda x: np.zeros(x.shape[1:], np.float32), seen)
-        return zeros, _COPIES * frame.largest / side**2 + _PICTURE_BYTES
 
     def _canvas(self, size: tiles.Size) -> tiles.Size:
         grid = self.grid
@@ -305,18 +321,16 @@ class Programs:
         return picture if rows + columns == sum(picture.shape[:2]) else np.pad(picture, extra, mode="reflect")
 
 
-def _merged(total: tuple[frames.Moments, ...] | None, more: Sequence[frames.Moments]) -> tuple[frames.Moments, ...]:
-    """Returns the moments of two sets of pixels together (Chan et al. 1982)."""
-    if total is None:
-        return tuple(more)
-    merged = []
-    for a, b in zip(total, more, strict=True):
-        count = a.count + b.count
-        share = b.count / np.maximum(count, 1.0)
-        shift = b.mean - a.mean
-        variance = a.variance * (1 - share) + b.variance * share + shift**2 * share * (1 - share)
-        merged.append(frames.Moments(count=count, mean=a.mean + shift * share, variance=variance))
-    return tuple(merged)
+def _cut(values: Any, tile: _Tile, scale: int) -> np.ndarray:
+    """The core of a tile's activations."""
+    top, bottom, left, right = tile.core
+    rows = slice((top - tile.top) // scale, (bottom - tile.top) // scale)
+    columns = slice((left - tile.left) // scale, (right - tile.left) // scale)
+    return np.asarray(values)[rows, columns]
+
+
+def _bytes_per_pixel(frame: frames.Frame, side: int) -> float:
+    return _COPIES * frame.largest / side**2 + _PICTURE_BYTES
 
 
 def _spec(shape: tuple[int, ...], dtype: Any = np.float32) -> jax.ShapeDtypeStruct:

@@ -17,9 +17,8 @@ A generator with running averages (batch norm) has an argument `train`. A genera
 `taps`, the names of its layers, and returns activations by name in place of pictures if called with `taps`.
 
 A generator that can run in tiles is made of the layers of `blocks`, or calls `frames.cleared` where other layers pad
-with zeros, and has two properties: `multiple`, the number of pixels that sides are multiples of inside (the reflection
-of `blocks.pad_to_multiple` does nothing then), and `halo`, the number of pixels beyond its own position that an output
-looks at. Others run on whole pictures, and are compiled for every size.
+with zeros, and has a property `multiple`, the number of pixels that sides are multiples of inside (`pad_to_multiple`
+does nothing then). Others run on whole pictures, and are compiled for every size.
 """
 
 DISCRIMINATORS = registry.Registry("discriminator")

@@ -110,15 +110,19 @@ class Normalize(nn.Module, kw_only=True):
         frame = frames.current()
         wide = x.astype(jnp.float32)
         if self.kind == "instance":
-            return norms.instance_norm(x) if frame is None else norms.standardize(x, *frame.moments(x))
+            if frame is None:
+                return norms.instance_norm(x)
+            x, moments = frame.moments(x)
+            return norms.standardize(x, *moments)
         if self.kind == "batch":
             norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)
             return norm(wide).astype(x.dtype)
         if self.kind == "group":
             groups = max(n for n in range(1, _GROUPS + 1) if x.shape[-1] % n == 0)
             if frame is not None:
-                known = norms.standardize(wide, *_of_groups(*frame.moments(x), groups))
-                return _Affine(name="GroupNorm_0")(known).astype(x.dtype)
+                wide, moments = frame.moments(wide)
+                standard = norms.standardize(wide, *_of_groups(*moments, groups))
+                return _Affine(name="GroupNorm_0")(standard).astype(x.dtype)
             return nn.GroupNorm(num_groups=groups, epsilon=1e-5)(wide).astype(x.dtype)
         return x
 
@@ -144,6 +148,8 @@ def _of_groups(mean: jax.Array, variance: jax.Array, groups: int) -> tuple[jax.A
 
 def keep(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Returns activations between two blocks, marked as those that `remat="blocks"` keeps."""
+    frame = frames.current()
+    x = x if frame is None else frame.point(x)
     return ad_checkpoint.checkpoint_name(x, KEPT)
 
 

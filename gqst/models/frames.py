@@ -12,12 +12,13 @@ What lies outside the picture, and within a generator's halo of an edge that is 
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax import ad_checkpoint
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -44,37 +45,88 @@ class Layout(struct.PyTreeNode):
       size: Rows and columns from the array's first ones to the picture's end, which may lie beyond the array.
       core: First and last row, first and last column (the last ones excluded) whose moments count for this array, so
         that every pixel of a picture counts once.
-      given: Moments of the whole picture at every norm, in the order of the calls.
-      known: Number of norms, the first ones, that take the given moments; the others take their array's own.
+      given: Moments of the whole picture at the first norms, in the order of the calls, if arrays hold parts of it.
     """
 
     size: Int[Any, "b 2"]
     core: Int[Any, "b 4"]
     given: tuple[Moments, ...] = ()
-    known: Int[Any, ""] | int = 0
+
+
+class Point(NamedTuple):
+    """A place in a network where it can be cut: before a norm, or between blocks.
+
+    Attributes:
+      norm: Number of the norm among those of a picture's own moments; None between blocks.
+      reach: Number of pixels beyond its own position that the activations look at.
+      scale: Pixels of the input for one of the activations.
+      channels: Number of channels.
+      dtype: Type of the activations.
+    """
+
+    norm: int | None
+    reach: int
+    scale: int
+    channels: int
+    dtype: Any
+
+
+class Reached(Exception):  # noqa: N818 - no error, but the end of what was asked for
+    """Raised in a network at the norm that it was to run to."""
 
 
 class Frame:
-    """A layout during one application of a network, and the moments that its norms have seen.
+    """A layout during one application of a network, and what it has seen.
 
     Attributes:
       seen: Moments over the core of each array, in the order of the norms.
+      points: Places where the network can be cut, in the order of the calls.
+      values: Activations at those points, less those that were given.
+      reach: Number of pixels beyond its own position that the output looks at.
       largest: Number of bytes of the largest activations, of one picture.
     """
 
-    def __init__(self, canvas: tuple[int, int], layout: Layout, *, record: bool = False):
+    def __init__(
+        self,
+        canvas: tuple[int, int],
+        layout: Layout,
+        *,
+        stored: Mapping[int, jax.Array] | None = None,
+        until: int | None = None,
+        mark: str | None = None,
+    ):
         """Frames a network's application.
 
         Args:
           canvas: Rows and columns of the input arrays.
           layout: Where the pictures lie.
-          record: Whether `layout.given` is unknown yet, so that every array's own moments are taken.
+          stored: Activations that take the place of those computed, by the number of the point; moments of earlier
+            norms are given with them.
+          until: Number of the norm to stop at, with `Reached`; None runs to the end.
+          mark: Prefix of the names that activations at points get in the traced program, before the point's number.
         """
         self.seen: list[Moments] = []
+        self.points: list[Point] = []
+        self.values: dict[int, jax.Array] = {}
+        self.reach = 0
         self.largest = 0
         self._canvas = canvas
         self._layout = layout
-        self._record = record
+        self._stored = {} if stored is None else stored
+        self._until = until
+        self._mark = mark
+        self._norms = 0
+
+    def point(self, x: Float[Array, "b h w c"], *, norm: int | None = None) -> Float[Array, "b h w c"]:
+        """Returns the activations at a place where the network can be cut."""
+        number = len(self.points)
+        self.points.append(Point(norm, self.reach, self._scale(x.shape[1], 1), x.shape[-1], x.dtype))
+        if number in self._stored:
+            return self._stored[number]
+        if self._mark is not None:
+            x = ad_checkpoint.checkpoint_name(x, f"{self._mark}{number}")
+        self.values[number] = x
+        return x
 
     def mended(self, padded: Float[Array, "b h w c"], pad: int, padding: str) -> Float[Array, "b h w c"]:
         """Returns padded activations whose rows and columns behind the picture's end are its padding.
@@ -84,7 +136,7 @@ class Frame:
           pad: Width of the border.
           padding: "zero", or "reflect", for which pictures need more than `pad` pixels.
         """
-        self._watch(padded)
+        self._watch(padded, pad, padded.shape[1] - 2 * pad)
         for axis in (1, 2):
             ends = self._ends(padded.shape[axis] - 2 * pad, axis)
             padded = jax.vmap(_mend, (0, 0, None, None, None))(padded, ends, pad, padding, axis - 1)
@@ -92,29 +144,39 @@ class Frame:
 
     def extended(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Returns activations with the picture's last row and column repeated once behind its end."""
-        self._watch(x)
+        self._watch(x, 1, x.shape[1])
         for axis in (1, 2):
             x = jax.vmap(_extend, (0, 0, None))(x, self._ends(x.shape[axis], axis), axis - 1)
         return x
 
-    def cleared(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Returns activations with zeros behind the picture's end."""
-        self._watch(x)
+    def cleared(self, x: Float[Array, "b h w c"], pad: int) -> Float[Array, "b h w c"]:
+        """Returns activations with zeros behind the picture's end, for a layer that pads by `pad` itself."""
+        self._watch(x, pad, x.shape[1])
         rows, columns = (_within(n, 0, self._ends(n, axis)) for axis, n in ((1, x.shape[1]), (2, x.shape[2])))
         return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], x, 0)
 
-    def moments(self, x: Float[Array, "b h w c"]) -> tuple[Float[Array, "b 1 1 c"], Float[Array, "b 1 1 c"]]:
-        """Returns mean and variance of each channel over the whole picture, and remembers those of the core."""
+    def moments(
+        self, x: Float[Array, "b h w c"]
+    ) -> tuple[Float[Array, "b h w c"], tuple[Float[Array, "b 1 1 c"], Float[Array, "b 1 1 c"]]]:
+        """Returns the activations at a norm, and mean and variance of each channel over the whole picture.
+
+        Raises:
+          Reached: The network was to run to this norm; its moments over the core are the last seen.
+        """
+        number, self._norms = self._norms, self._norms + 1
+        x = self.point(x, norm=number)
+        given = self._layout.given
+        if self._until is not None and number < self._until:
+            return x, self._spread(given[number].mean[None], given[number].variance[None], len(x))
         own = self._own_moments(x.astype(jnp.float32))
-        index = len(self.seen)
         self.seen.append(own)
-        mean, variance = own.mean, own.variance
-        if not self._record:
-            given = self._layout.given[index]
-            known = index < self._layout.known
-            mean = jnp.where(known, given.mean[None], mean)
-            variance = jnp.where(known, given.variance[None], variance)
-        return mean[:, None, None], variance[:, None, None]
+        if number == self._until:
+            raise Reached
+        return x, self._spread(own.mean, own.variance, len(x))
+
+    def _spread(self, mean: jax.Array, variance: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+        shape = (count, 1, 1, mean.shape[-1])
+        return jnp.broadcast_to(mean[:, None, None], shape), jnp.broadcast_to(variance[:, None, None], shape)
 
     def _own_moments(self, x: jax.Array) -> Moments:
         core = self._layout.core // self._scale(x.shape[1], 1)
@@ -129,7 +191,8 @@ class Frame:
         variance = jnp.einsum("bp,bpc->bc", weights, (flat - mean[:, None]) ** 2, precision="highest")
         return Moments(count=count, mean=mean, variance=variance)
 
-    def _watch(self, x: jax.Array) -> None:
+    def _watch(self, x: jax.Array, pad: int, rows: int) -> None:
+        self.reach += pad * self._scale(rows, 1)
         self.largest = max(self.largest, x[0].size * x.dtype.itemsize)
 
     def _scale(self, length: int, axis: int) -> int:
@@ -158,13 +221,13 @@ def current() -> Frame | None:
     return _current.get()
 
 
-def cleared(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+def cleared(x: Float[Array, "b h w c"], pad: int) -> Float[Array, "b h w c"]:
     """Returns activations with zeros behind the picture's end, unchanged without a frame.
 
-    A layer that pads with zeros by itself calls this on its input.
+    A layer that pads with `pad` zeros on every side by itself calls this on its input.
     """
     frame = current()
-    return x if frame is None else frame.cleared(x)
+    return x if frame is None else frame.cleared(x, pad)
 
 
 def _within(length: int, first: Any, last: jax.Array) -> Bool[Array, "b length"]:

@@ -15,12 +15,6 @@ from gqst.models import blocks, frames
 from gqst.models.features import base as features
 
 DEPTHS = (3, 4, 6, 3)
-HALO = 3 + 2 + sum(2 ** (stage + 1) * depth for stage, depth in enumerate(DEPTHS, 1)) - sum((4, 8, 16))
-"""How far outputs of the encoder look beyond their own extent, in pixels of the input.
-
-That is three pixels of the stem, one of the pooling (at half the size), and one for every 3x3 convolution, the first of
-a stage at the size before it.
-"""
 _EXPANSION = 4
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
@@ -52,7 +46,7 @@ class Encoder(nn.Module, kw_only=True):
         x = blocks.keep(nn.relu(self._norm(x, train, "bn1")))
         activations = [x]
         # After the rectification zeros never win, as the border's infinities never do.
-        x = nn.max_pool(frames.cleared(x), (3, 3), (2, 2), ((1, 1), (1, 1)))
+        x = nn.max_pool(frames.cleared(x, 1), (3, 3), (2, 2), ((1, 1), (1, 1)))
         for stage, depth in enumerate(DEPTHS, 1):
             width = self.filters * 2 ** (stage - 1)
             for number in range(depth):
@@ -82,7 +76,7 @@ class Encoder(nn.Module, kw_only=True):
             kernel_init=nn.initializers.he_normal(),
             name=name,
         )
-        return conv(frames.cleared(x) if pad else x)
+        return conv(frames.cleared(x, pad) if pad else x)
 
     def _norm(self, x: jax.Array, train: bool, name: str) -> jax.Array:
         return blocks.Normalize(kind=self.norm, axis_name=self.axis_name, name=name)(x, train=train)

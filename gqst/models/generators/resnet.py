@@ -45,13 +45,6 @@ class ResNet(nn.Module, kw_only=True):
         return 2**self.scales
 
     @property
-    def halo(self) -> int:
-        """See `base.GENERATORS`: a pixel a 3x3 convolution, at its scale, and three for each of the two large ones."""
-        down = sum(2**scale for scale in range(self.scales))
-        up = sum(2**scale for scale in range(1, self.scales + 1))
-        return 3 + down + 2 * self.blocks * 2**self.scales + up + 3
-
-    @property
     def taps(self) -> tuple[str, ...]:
         """Names of the encoder's layers for contrastive terms: those of CUT, unless the network is shallower."""
         middle = [f"block{number}" for number in sorted({1, (self.blocks + 1) // 2}) if 1 <= number <= self.blocks]

@@ -44,11 +44,6 @@ class ResNet50(nn.Module, kw_only=True):
         return _SMALLEST
 
     @property
-    def halo(self) -> int:
-        """See `base.GENERATORS`: that of the encoder, a pixel for each doubling, and three for the last convolution."""
-        return resnet50.HALO + sum(2**level for level in range(1, 6)) + 3
-
-    @property
     def taps(self) -> tuple[str, ...]:
         """Names of the encoder's layers for contrastive terms."""
         return ("stem", "stage1", "stage2", "stage3")

@@ -42,13 +42,6 @@ class UNet(nn.Module, kw_only=True):
         return 2**self.depth
 
     @property
-    def halo(self) -> int:
-        """See `base.GENERATORS`: a pixel for each convolution, at the larger scale down, the smaller up."""
-        down = sum(2**level for level in range(self.depth))
-        up = sum(2**level for level in range(1, self.depth + 1))
-        return down + up
-
-    @property
     def taps(self) -> tuple[str, ...]:
         """Names of the encoder's layers for contrastive terms."""
         return ("pixels", *(f"down{level + 1}" for level in range(self.depth)))
