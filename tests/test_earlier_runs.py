@@ -53,7 +53,7 @@ def test_it_stylises_the_same(earlier, direction, folder):
     assert generator.step == 4
     for path in sorted((earlier / "expected" / folder).glob("*.png")):
         source = conftest.ROOT / "gqst/data/demo/photos/test" / f"{path.stem}.jpg"
-        picture = files.read(source, max_size=48).rgb
+        picture = files.read(source, max_size=48).pixels / np.float32(255)
         np.testing.assert_allclose(generator(picture), gqst.read_picture(path), atol=1.0 / 255, err_msg=path.name)
 
 

@@ -140,7 +140,8 @@ def _job(source: pathlib.Path, output: pathlib.Path, suffix: str | None) -> Job:
 def _stylise(generator: Generator, job: Job, max_size: int | None) -> bool:
     try:
         picture = files.read(job.source, max_size=max_size)
-        fake = generator(picture.rgb)
+        top = np.float32(np.iinfo(picture.pixels.dtype).max)
+        fake = generator(picture.pixels / top)
     except decode.UnreadableError as error:
         _log.warning("left out: %s", error)
         return False
@@ -152,7 +153,10 @@ def _stylise(generator: Generator, job: Job, max_size: int | None) -> bool:
         _log.warning("left out: %s: the generator's output is not finite", job.source)
         return False
     try:
-        files.write(job.output, dataclasses.replace(picture, rgb=fake))
+        files.write(job.output, dataclasses.replace(picture, pixels=decode.to_bytes(fake)))
+    except files.UnwritableError as error:
+        _log.warning("left out: %s: %s", job.source, error.reason)
+        return False
     except OSError as error:
         raise types.InputError(
             f"cannot write {job.output}: {error.strerror or error}; free space or choose another --output"

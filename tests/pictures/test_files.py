@@ -48,5 +48,5 @@ def test_a_failed_write_leaves_the_old_file(monkeypatch, tmp_path):
 
     monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(OSError, match="No space"):
-        files.write(path, files.Picture(rgb=np.zeros((8, 8, 3), np.float32)))
+        files.write(path, files.Picture(np.zeros((8, 8, 3), np.uint8)))
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
