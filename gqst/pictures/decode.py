@@ -111,7 +111,11 @@ def decode(
         rgb, alpha = to_rgb(loaded.image, loaded.conversion)
         if alpha is not None:
             rgb = over_white(rgb, alpha)
-        return rgb.transpose(_TURNS[loaded.orientation]) if loaded.orientation in _TURNS else rgb
+        if loaded.orientation in _TURNS:
+            rgb = rgb.transpose(_TURNS[loaded.orientation])
+        # What the file says of itself, its profile among it, is no longer so.
+        rgb.info.clear()
+        return rgb
 
 
 def load(
@@ -177,7 +181,10 @@ def _load(image: Image.Image, stream: IO[bytes], depth: Literal[8, 16], shorter:
     if image.format == "TIFF":
         # Loading turns a TIFF upright and reads its EXIF data again, without a warning if that is damaged.
         _exif(image)
-    image.load()
+    # Some formats warn of many pixels a second time here; rare enough to hold the lock while they load.
+    many = image.width * image.height > (Image.MAX_IMAGE_PIXELS or float("inf"))
+    with _recorded_warnings() if many else contextlib.nullcontext():
+        image.load()
     exif, orientation, damaged = _exif(image)
     if damaged:
         notes.append("its EXIF data is damaged and left out")
@@ -202,7 +209,7 @@ def _finished(
     notes: list[str],
 ) -> Loaded:
     """Returns a picture at the depth asked for."""
-    image, values, has_alpha = None, None, False
+    image, values = None, None
     if isinstance(pixels, levels.Samples):
         mode, has_alpha = pixels.mode, pixels.has_alpha
         scaled, told = levels.scale(pixels, depth)
@@ -213,17 +220,17 @@ def _finished(
             channels = [Image.fromarray(np.ascontiguousarray(scaled[..., i])) for i in range(scaled.shape[2])]
             image = Image.merge(mode + "A" * has_alpha, channels)
     else:
-        mode = _colour_mode(pixels)
-        if depth == 16:
-            has_alpha = pixels.has_transparency_data
-            layers = {"L": "LA", "RGB": "RGBA"}[mode] if has_alpha else mode
-            values = np.asarray(pixels if pixels.mode == layers else pixels.convert(layers)).astype(np.uint16) * 257
-            values = values.reshape(*values.shape[:2], -1)
-        else:
-            image = pixels
+        mode, has_alpha = _colour_mode(pixels), pixels.has_transparency_data
+        image = pixels
     conversion = profiles.conversion(profile, mode)
     if conversion.note is not None:
         notes.append(conversion.note)
+    if depth == 16 and image is not None:
+        if mode == "LAB":
+            image = conversion(image)
+        layers = image.mode if mode in ("CMYK", "LAB") else mode + "A" * has_alpha
+        eight = np.asarray(image if image.mode == layers else image.convert(layers))
+        image, values = None, eight.reshape(*eight.shape[:2], -1).astype(np.uint16) * 257
     return Loaded(image, values, has_alpha, orientation, conversion, exif, tuple(notes))
 
 

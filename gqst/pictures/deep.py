@@ -97,11 +97,12 @@ def convert(values: UInt16[np.ndarray, "h w c"], mode: str, profile: bytes, to: 
         values[..., 0] if mode == "L" else values,
         profile,
         to,
-        colorspace={"L": "gray", "RGB": "rgb", "CMYK": "cmyk", "LAB": "lab"}[mode],
+        colorspace={"L": "gray", "RGB": "rgb", "CMYK": "cmyk"}[mode],
         outcolorspace="rgb",
         intent=cms.INTENT.PERCEPTUAL,
-        # Otherwise it interpolates in a table, which is 20/255 off at the borders of the gamut.
-        flags=cms.FLAGS.NOOPTIMIZE,
+        # As at 8 bits: curves and matrices are exact, where by default a table of 16 bits is 20/255 off at the borders
+        # of the gamut; inks go by LittleCMS's table.
+        flags=0 if mode == "CMYK" else cms.FLAGS.NOOPTIMIZE,
     )
     return np.asarray(converted, np.uint16)
 

@@ -21,7 +21,7 @@ class Conversion:
 
     Attributes:
       mode: Pillow's mode that the picture must have, "L", "RGB", "CMYK" or "LAB".
-      profile: ICC profile to convert from; None where colours are sRGB already.
+      profile: ICC profile to convert from at 16 bits; None where there is nothing to convert.
       transform: The same at 8 bits, for any number of pictures and threads.
       note: What a user should be told about it.
     """
@@ -64,7 +64,8 @@ def conversion(profile: bytes | None, mode: str) -> Conversion:
     """
     if mode == "LAB":
         lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-        return Conversion("LAB", lab.tobytes(), _transform(lab, "LAB"), "converted from CIELAB")
+        # Pillow has it at 8 bits alone, so there is nothing to convert at 16.
+        return Conversion("LAB", None, _transform(lab, "LAB"), "converted from CIELAB to sRGB")
     if profile is None:
         note = "CMYK without a colour profile is converted by a simple formula" if mode == "CMYK" else None
         return Conversion(mode, note=note)
