@@ -177,7 +177,6 @@ def _load(image: Image.Image, stream: IO[bytes], depth: Literal[8, 16], shorter:
     notes = _several(image)
     if shorter is not None and image.format in ("JPEG", "MPO"):
         image.draft(image.mode, (_DRAFT_GAP * shorter, _DRAFT_GAP * shorter))
-    wide = _is_wide(image, stream)
     if image.format == "TIFF":
         # Loading turns a TIFF upright and reads its EXIF data again, without a warning if that is damaged.
         _exif(image)
@@ -188,8 +187,8 @@ def _load(image: Image.Image, stream: IO[bytes], depth: Literal[8, 16], shorter:
     exif, orientation, damaged = _exif(image)
     if damaged:
         notes.append("its EXIF data is damaged and left out")
-    pixels: Image.Image | levels.Samples = _grey_samples(image) or image
-    if wide and isinstance(pixels, Image.Image) and (depth == 16 or _is_nearly_black(image)):
+    pixels: Image.Image | levels.Samples = _grey_samples(image, stream) or image
+    if pixels is image and _is_wide(image, stream) and (depth == 16 or _is_nearly_black(image)):
         samples = _deep_samples(image, stream) if deep.available() else None
         if samples is not None:
             pixels, orientation = samples, samples.orientation if image.format == "TIFF" else orientation
@@ -244,7 +243,8 @@ def _open(stream: IO[bytes]) -> Image.Image:
         with _recorded_warnings():
             return Image.open(stream)
     except Image.UnidentifiedImageError:
-        if _head(stream, 12)[4:8] != b"ftyp" or _head(stream, 12)[8:] not in _HEIF_BRANDS:
+        head = _head(stream)
+        if head[4:8] != b"ftyp" or head[8:] not in _HEIF_BRANDS:
             raise
     try:
         import pillow_heif
@@ -257,7 +257,7 @@ def _open(stream: IO[bytes]) -> Image.Image:
 
 def _unknown_tiff(stream: IO[bytes]) -> levels.Samples:
     """Returns the data of a TIFF file that Pillow has no mode for, such as floats in three channels."""
-    if not _head(stream, 4).startswith(_TIFF_HEADS):
+    if not _head(stream).startswith(_TIFF_HEADS):
         raise Image.UnidentifiedImageError
     if not deep.available():
         raise ValueError('Pillow cannot read this kind of TIFF; pip install "gqst[deep]" may')
@@ -270,17 +270,18 @@ def _unknown_tiff(stream: IO[bytes]) -> levels.Samples:
 def _deep_samples(image: Image.Image, stream: IO[bytes]) -> levels.Samples | None:
     if image.format == "TIFF":
         return deep.read_tiff(stream)
-    stream.seek(0)
-    return deep.read_png(stream.read())
+    return deep.read_png(stream)
 
 
-def _grey_samples(image: Image.Image) -> levels.Samples | None:
+def _grey_samples(image: Image.Image, stream: IO[bytes]) -> levels.Samples | None:
     """Returns the data of a picture in one of Pillow's modes for grey of more than 8 bits; None for another one."""
     if not image.mode.startswith("I") and image.mode != "F":
         return None
     values = np.asarray(image)[..., None]
     tags = getattr(image, "tag_v2", {})
     declared = levels.declared(tags)
+    if image.format == "PNG":
+        declared["bits"] = deep.png_bits(stream)
     if image.mode == "I":
         # Pillow widens signed integers of 16 bits, and takes unsigned ones of 32 bits as signed.
         values = values.astype(levels.integer_type(tags), copy=False)
@@ -296,7 +297,7 @@ def _is_wide(image: Image.Image, stream: IO[bytes]) -> bool:
     if image.format == "TIFF":
         bits = image.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))  # type: ignore[attr-defined]
         return max(bits) > 8
-    return image.format == "PNG" and deep.png_depth(_head(stream, 26)) == 16
+    return image.format == "PNG" and deep.png_depth(stream) == 16
 
 
 def _is_nearly_black(image: Image.Image) -> bool:
@@ -365,12 +366,9 @@ def _stream(file: str | os.PathLike[str] | IO[bytes]) -> Iterator[IO[bytes]]:
         yield io.BytesIO(file.read())
 
 
-def _head(stream: IO[bytes], count: int) -> bytes:
-    position = stream.tell()
+def _head(stream: IO[bytes]) -> bytes:
     stream.seek(0)
-    head = stream.read(count)
-    stream.seek(position)
-    return head
+    return stream.read(12)
 
 
 @contextlib.contextmanager

@@ -34,27 +34,34 @@ def require() -> None:
         raise types.InputError('16 bits a channel need more packages: pip install "gqst[deep]"')
 
 
-def png_depth(head: bytes) -> int:
-    """Returns the bits per channel of a PNG file, of which the first 26 bytes are given; 0 for another file."""
-    return head[24] if head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) > 25 else 0
+def png_depth(file: IO[bytes]) -> int:
+    """Returns the bits per channel of a PNG file."""
+    file.seek(24)
+    return file.read(1)[0]
 
 
-def read_png(file: bytes) -> levels.Samples:
+def png_bits(file: IO[bytes]) -> int | None:
+    """Returns the significant bits of colours in a 16-bit PNG file where it declares fewer than 16, at least 8."""
+    significant = max(_png_chunks(file).get(b"sBIT", b"\x10")[:3])
+    return significant if 8 <= significant < 16 else None
+
+
+def read_png(file: IO[bytes]) -> levels.Samples:
     """Returns the data of a 16-bit PNG file."""
     import imagecodecs
 
-    mode, has_alpha = _PNG_COLOURS[file[25]]
-    values = imagecodecs.png_decode(file)
+    file.seek(0)
+    content = file.read()
+    mode, has_alpha = _PNG_COLOURS[content[25]]
+    values = imagecodecs.png_decode(content)
     values = values.reshape(*values.shape[:2], -1)
-    chunks = dict(_png_chunks(file))
-    channels = len(mode) if mode == "RGB" else 1
-    if b"tRNS" in chunks and not has_alpha:
-        key = np.frombuffer(chunks[b"tRNS"], ">u2")
-        opaque = (values[..., :channels] != key).any(axis=2, keepdims=True)
-        values = np.concatenate([values[..., :channels], opaque * np.uint16(65535)], axis=2)
+    key = _png_chunks(file).get(b"tRNS")
+    if key is not None and not has_alpha:
+        values = values[..., : len(key) // 2]
+        opaque = (values != np.frombuffer(key, ">u2")).any(axis=2, keepdims=True)
+        values = np.concatenate([values, opaque * np.uint16(65535)], axis=2)
         has_alpha = True
-    bits = max(chunks[b"sBIT"][:channels], default=16) if b"sBIT" in chunks else 16
-    return levels.Samples(values, mode, has_alpha, bits=bits if 8 <= bits < 16 else None)
+    return levels.Samples(values, mode, has_alpha, bits=png_bits(file))
 
 
 def read_tiff(file: IO[bytes]) -> levels.Samples | None:
@@ -70,6 +77,8 @@ def read_tiff(file: IO[bytes]) -> levels.Samples | None:
             return None
         _check_size(page.imagewidth * page.imagelength)
         values = page.asarray()
+    if values.dtype == np.float16:
+        values = values.astype(np.float32)  # 65535 is beyond what halves can tell
     if page.axes == "SYX":
         values = np.moveaxis(values, 0, -1)
     values = values.reshape(*values.shape[:2], -1)
@@ -146,16 +155,16 @@ def _check_size(pixels: int) -> None:
         raise Image.DecompressionBombError(f"{pixels} pixels, of at most {2 * Image.MAX_IMAGE_PIXELS}")
 
 
-def _png_chunks(file: bytes) -> list[tuple[bytes, bytes]]:
+def _png_chunks(file: IO[bytes]) -> dict[bytes, bytes]:
     """Returns the chunks of a PNG file before its pixels."""
-    chunks = []
-    position = 8
-    while position + 8 <= len(file):
-        length, kind = struct.unpack_from(">I4s", file, position)
+    chunks = {}
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
         if kind == b"IDAT":
             break
-        chunks.append((kind, file[position + 8 : position + 8 + length]))
-        position += 12 + length
+        chunks[kind] = file.read(length)
+        file.seek(4, 1)  # the checksum
     return chunks
 
 
