@@ -334,10 +334,14 @@ def _exif(image: Image.Image) -> tuple[Image.Exif | None, int, bool]:
     try:
         with _recorded_warnings() as caught:
             exif = image.getexif()
+            orientation = exif.get(ExifTags.Base.Orientation)
+            if "exif" in image.info:
+                # Pillow has read it on opening, and kept its complaints to itself.
+                exif = Image.Exif()
+                exif.load(image.info["exif"])
             for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
                 if directory in exif:
                     exif.get_ifd(directory)
-            orientation = exif.get(ExifTags.Base.Orientation)
     except Exception:
         return None, 1, True
     upright = orientation if isinstance(orientation, int) else 1

@@ -39,7 +39,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 # Largest sides in pixels; libjpeg stops below the 65,535 of its format.
 _LARGEST = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536}
 _NAMES = {"WEBP": "WebP"}
-_JPEG_EXIF = 65533  # bytes
 
 # Rows that are converted at once, in pixels: Pillow and NumPy each make a copy or two.
 _PART = 2**22
@@ -179,12 +178,19 @@ def encode(picture: Picture, format: str, *, quality: int | None = None) -> byte
         options["pnginfo"].add(b"sRGB", b"\0")
     else:
         options["icc_profile"] = profiles.srgb()
-    if picture.exif is not None and not (kind == "JPEG" and len(picture.exif) > _JPEG_EXIF):
+    if picture.exif is not None:
         options["exif"] = picture.exif
+        # Pillow writes EXIF data into an uncompressed TIFF alone.
+        options.pop("compression", None)
     buffer = io.BytesIO()
     try:
         Image.fromarray(pixels).save(buffer, format=kind, **options)
-    except (KeyError, OSError, ValueError) as error:
+    except MemoryError:
+        raise
+    # Encoders raise almost anything, and most often for EXIF data: that of a JPEG, for one, is at most 64 KiB.
+    except Exception as error:
+        if picture.exif is not None:
+            return encode(dataclasses.replace(picture, exif=None), format, quality=quality)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnwritableError(f"it cannot be written as {shown} ({reason}); choose --format png") from error
     return buffer.getvalue()

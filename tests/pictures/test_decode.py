@@ -49,8 +49,7 @@ def test_exif_orientation_is_applied(pictures, orientation):
         assert (decoded.width > decoded.height) == (upright.width > upright.height)
 
 
-# Pillow warns about the damage; decoding succeeds all the same.
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
+@pytest.mark.filterwarnings("error")
 def test_damaged_exif_does_not_make_a_picture_unreadable(pictures):
     file = _encode(pictures[0], "JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f junk")
     _close(decode.decode(file), pictures[0], 4.0)
