@@ -187,6 +187,8 @@ def encode(picture: Picture, format: str, *, quality: int | None = None) -> byte
         Image.fromarray(pixels).save(buffer, format=kind, **options)
     except MemoryError:
         raise
+    except KeyError:
+        raise UnwritableError(f"this Pillow was built without {shown}; choose --format png") from None
     # Encoders raise almost anything, and most often for EXIF data: that of a JPEG, for one, is at most 64 KiB.
     except Exception as error:
         if picture.exif is not None:

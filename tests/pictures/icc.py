@@ -27,9 +27,11 @@ def cmyk() -> bytes:
     lab = ImageCms.createProfile("LAB")
     transform = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), lab, "RGB", "LAB")
     corners = ImageCms.applyTransform(Image.fromarray(np.round(mixed * 255).astype(np.uint8)), transform)
+    # NumPy has a and b signed, the table has not.
+    lab_bytes = np.asarray(corners) ^ np.array([0, 128, 128], np.uint8)
     same = bytes(range(256))
     identity = b"".join(_fixed(value) for value in np.eye(3).ravel())
-    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + identity + 4 * same + corners.tobytes() + 3 * same
+    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + identity + 4 * same + lab_bytes.tobytes() + 3 * same
     return _profile(b"CMYK", b"Lab ", {"desc": _text("Test inks"), "wtpt": _xyz(_D50), "A2B0": table}, kind=b"prtr")
 
 
