@@ -1,6 +1,9 @@
 """Decoding of picture files."""
 
 import io
+import sys
+import warnings
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -150,3 +153,37 @@ def test_a_small_jpeg_is_not_reduced(pictures, size):
 def test_bytes_are_rounded_and_clipped():
     values = np.array([-0.5, 0.0, 0.49 / 255, 0.51 / 255, 254.6 / 255, 1.0, 7.0]).reshape(1, 7, 1)
     np.testing.assert_array_equal(decode.to_bytes(values).ravel(), [0, 0, 0, 1, 255, 255, 255])
+
+
+# The head of a HEIC file: a box of 24 bytes with its brand.
+_HEIC = b"\0\0\0\x18ftypheic" + bytes(200)
+
+
+def test_heic_without_its_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(decode.UnreadableError, match=r'a\.heic: HEIC .*pip install "gqst\[heic\]"'):
+        decode.decode(io.BytesIO(_HEIC), name="a.heic")
+
+
+def test_heic(pictures):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(pictures[0]).save(buffer, quality=95)
+    _close(decode.decode(buffer), pictures[0], 4.0)
+    with pytest.raises(decode.UnreadableError, match=r"a\.heic: it is not a picture"):
+        decode.decode(io.BytesIO(_HEIC), name="a.heic")
+
+
+def test_what_a_file_says_of_itself_is_not_handed_on(pictures):
+    decoded = decode.decode(_encode(pictures[0], "JPEG", icc_profile=b"of another space", comment=b"text"))
+    assert decoded.info == {}
+
+
+@pytest.mark.filterwarnings("error")
+def test_threads_decode_without_warnings(pictures, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    before = list(warnings.filters)
+    content = _encode(pictures[0], "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f junk").getvalue()
+    with futures.ThreadPoolExecutor(4) as pool:
+        sizes = set(pool.map(lambda _: decode.decode(io.BytesIO(content)).size, range(40)))
+    assert sizes == {pictures[0].size} and warnings.filters == before
