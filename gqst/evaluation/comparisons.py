@@ -14,9 +14,8 @@ from PIL import Image, ImageOps
 
 from gqst import config, types
 from gqst.data import pipeline, sources
-from gqst.data.sources import paths
 from gqst.evaluation import baselines, feature_sets
-from gqst.pictures import decode
+from gqst.pictures import decode, folders
 from gqst.runtime import processes
 
 _log = logging.getLogger("gqst")
@@ -136,10 +135,10 @@ def from_folders(
     Raises:
       InputError: A folder is missing or empty, no picture can be read, or no source has the name of an output.
     """
-    output_files = paths.listing(outputs, option="--outputs")
+    output_files = folders.listing(outputs, option="--outputs")
     stored = references is not None and references.endswith(feature_sets.SUFFIX)
-    reference_files = paths.listing(references, option="--references") if references and not stored else None
-    source_files = paths.listing(originals, option="--sources") if originals else None
+    reference_files = folders.listing(references, option="--references") if references and not stored else None
+    source_files = folders.listing(originals, option="--sources") if originals else None
     height, width = _size(output_files) if size is None else (size[0], size[-1])
     truth_index = _by_name(reference_files)
     source_index = _by_name(source_files)
@@ -213,14 +212,14 @@ def _as_items(pictures: Pictures) -> Iterator[Item]:
         yield Item(str(index), picture)
 
 
-def _pictures(listing: paths.Files, height: int, width: int, share: slice) -> Iterator[np.ndarray]:
+def _pictures(listing: folders.Files, height: int, width: int, share: slice) -> Iterator[np.ndarray]:
     for index in range(len(listing))[share]:
         picture = _fitted(listing, index, height, width)
         if picture is not None:
             yield picture
 
 
-def _fitted(listing: paths.Files, index: int | None, height: int, width: int) -> np.ndarray | None:
+def _fitted(listing: folders.Files, index: int | None, height: int, width: int) -> np.ndarray | None:
     """A picture scaled and cropped to a size, f32 in [0, 1]; None, and a line in the log, if it cannot be read."""
     if index is None:
         return None
@@ -234,7 +233,7 @@ def _fitted(listing: paths.Files, index: int | None, height: int, width: int) ->
     return np.asarray(image, np.float32) / np.float32(255)
 
 
-def _size(listing: paths.Files) -> tuple[int, int]:
+def _size(listing: folders.Files) -> tuple[int, int]:
     """Height and width of the first picture that can be read."""
     for index in range(len(listing)):
         try:
@@ -245,7 +244,7 @@ def _size(listing: paths.Files) -> tuple[int, int]:
     raise types.InputError(f"none of the {len(listing)} pictures in {listing.origin} can be read")
 
 
-def _by_name(listing: paths.Files | None) -> dict[str, int]:
+def _by_name(listing: folders.Files | None) -> dict[str, int]:
     return {} if listing is None else {_stem(listing.name(i)): i for i in range(len(listing))}
 
 

@@ -12,9 +12,8 @@ import jax
 import numpy as np
 
 from gqst import types
-from gqst.data.sources import paths
 from gqst.inference.generator import Generator
-from gqst.pictures import decode, files
+from gqst.pictures import decode, files, folders
 
 _log = logging.getLogger("gqst")
 _End = Literal["written", "skipped", "failed"]
@@ -63,9 +62,9 @@ def collect(inputs: Sequence[str], output: pathlib.Path, *, suffix: str | None =
     """
     jobs: list[Job] = []
     for text in inputs:
-        path = paths.resolve(text)
+        path = folders.resolve(text)
         if path.is_dir():
-            listing = paths.listing(path, option="--input")
+            listing = folders.listing(path, option="--input")
             jobs += [_job(p, output / p.relative_to(path), suffix) for p in listing.paths]
         elif path.is_file():
             jobs.append(_job(path, output / path.name, suffix))

@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 
-from gqst.data.sources import paths
-from gqst.pictures import decode
+from gqst.pictures import decode, folders
 from gqst.quality import alarms
 
 
 @pytest.fixture(scope="module")
 def photos():
     """The bundled photographs, 48 px."""
-    photos = paths.listing("demo:photos/train", option="photos")
+    photos = folders.listing("demo:photos/train", option="photos")
     pictures = [photos.load(i).resize((48, 48)) for i in range(len(photos))]
     return np.stack([np.asarray(p, np.float32) / 255.0 for p in pictures])
 

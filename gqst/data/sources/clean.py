@@ -1,7 +1,8 @@
 """Clean pictures as targets, and their damaged forms as sources."""
 
 from gqst.data import degradations
-from gqst.data.sources import base, paths
+from gqst.data.sources import base
+from gqst.pictures import folders
 
 _DEFAULT = degradations.Degradation()
 
@@ -29,7 +30,7 @@ def clean(
     damage = degradations.Degradation(blur=blur, downscale=downscale, noise=noise, jpeg=jpeg)
 
     def split(path: str, option: str) -> base.Split:
-        pictures = paths.listing(path, option=option)
+        pictures = folders.listing(path, option=option)
         return base.Split(pictures, pictures, paired=True, degrade=damage)
 
     return base.Dataset(train=split(root, "root"), test=None if test is None else split(test, "test"))

@@ -6,14 +6,14 @@ import pathlib
 from typing import Any
 
 from gqst import registry, types
-from gqst.data.sources import base, paths
-from gqst.pictures import decode
+from gqst.data.sources import base
+from gqst.pictures import decode, folders
 
 _STYLES = "styles"  # folder of the bundled style pictures
 
 
 @base.SOURCES.register("folders")
-def folders(
+def two_folders(
     *,
     root: str | None = None,
     source: str | None = None,
@@ -41,7 +41,7 @@ def folders(
         raise types.InputError("data source 'folders' takes test_source only without root")
     inside = {name: os.path.join(root, name) for name in ("trainA", "trainB", "testA", "testB")}
     tests = [inside[name] for name in ("testA", "testB")]
-    has_test = any(paths.resolve(path).exists() for path in tests)
+    has_test = any(folders.resolve(path).exists() for path in tests)
     return base.Dataset(
         train=_split("folders", trainA=inside["trainA"], trainB=inside["trainB"]),
         test=_split("folders", testA=tests[0], testB=tests[1]) if has_test else None,
@@ -56,7 +56,7 @@ def demo(*, source: str = "photos", target: str = "ukiyoe") -> base.Dataset:
       source: Name of the source domain.
       target: Name of the target domain.
     """
-    bundled = paths.resolve("demo:")
+    bundled = folders.resolve("demo:")
     domains = sorted(path.parent.name for path in bundled.glob("*/train"))
     for option, name in (("source", source), ("target", target)):
         if name not in domains:
@@ -79,7 +79,7 @@ def style_image(*, image: str, photos: str, test_photos: str | None = None) -> b
       photos: Folder of photographs.
       test_photos: Folder of photographs for the test split.
     """
-    path = paths.resolve(image)
+    path = folders.resolve(image)
     if path.is_dir():
         raise types.InputError(f"the style image {image} is a folder: give a single picture")
     try:
@@ -88,11 +88,11 @@ def style_image(*, image: str, photos: str, test_photos: str | None = None) -> b
         raise types.InputError(
             f"the style image {image} cannot be read: {error.reason}{_bundled_styles(image)}"
         ) from error
-    style = paths.Files(path.parent, [path])
-    train = base.Split(paths.listing(photos, option="photos"), style)
+    style = folders.Files(path.parent, [path])
+    train = base.Split(folders.listing(photos, option="photos"), style)
     if test_photos is None:
         return base.Dataset(train=train)
-    test = dataclasses.replace(train, source=paths.listing(test_photos, option="test_photos"))
+    test = dataclasses.replace(train, source=folders.listing(test_photos, option="test_photos"))
     return base.Dataset(train=train, test=test)
 
 
@@ -108,13 +108,13 @@ def _split(origin: str, **options: Any) -> base.Split:
     for option, path in options.items():
         if path is None:
             raise types.InputError(f"data source {origin!r} needs the option {option!r} too")
-    source, target = (paths.listing(path, option=option) for option, path in options.items())
+    source, target = (folders.listing(path, option=option) for option, path in options.items())
     return base.Split(source, target)
 
 
 def _bundled_styles(image: str) -> str:
     if not image.startswith("demo:"):
         return ""
-    folder = paths.resolve(f"demo:{_STYLES}")
+    folder = folders.resolve(f"demo:{_STYLES}")
     names = ", ".join(f"demo:{_STYLES}/{pathlib.PurePath(p).name}" for p in sorted(folder.iterdir()))
     return f" (there are {names})"

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from PIL import Image
 
 from gqst import types
-from gqst.data.sources import base, paths
-from gqst.pictures import decode
+from gqst.data.sources import base
+from gqst.pictures import decode, folders
 
 _SHOWN = 3
 # The two halves of a file are loaded one after the other, by a few threads.
@@ -29,9 +29,9 @@ def pairs(*, root: str, direction: Literal["AtoB", "BtoA"] = "AtoB") -> base.Dat
 
     def split(name: str) -> base.Split | None:
         folder = os.path.join(root, name)
-        if name != "train" and not paths.resolve(folder).exists():
+        if name != "train" and not folders.resolve(folder).exists():
             return None
-        both = paths.listing(folder, option="root")
+        both = folders.listing(folder, option="root")
         # Decoded at full size: a reduced one could shift the border between the two.
         decode = functools.lru_cache(_REMEMBERED)(both.load)
         left, right = Half(both, decode, 0), Half(both, decode, 1)
@@ -47,7 +47,7 @@ def pairs(*, root: str, direction: Literal["AtoB", "BtoA"] = "AtoB") -> base.Dat
 class Half(base.Wrapped):
     """The left (0) or right (1) half of every picture."""
 
-    pictures: paths.Files
+    pictures: folders.Files
     decode: Callable[[int], Image.Image]
     side: int
 
@@ -90,7 +90,7 @@ def matched(
 
 def _matched(**options: Any) -> base.Split:
     (first, source), (second, target) = (
-        (path, _by_stem(paths.listing(path, option=option), path)) for option, path in options.items()
+        (path, _by_stem(folders.listing(path, option=option), path)) for option, path in options.items()
     )
     if source.keys() != target.keys():
         unmatched = [
@@ -105,12 +105,12 @@ def _matched(**options: Any) -> base.Split:
     return base.Split(_ordered(first, source), _ordered(second, target), paired=True)
 
 
-def _ordered(folder: str, by_stem: dict[str, pathlib.Path]) -> paths.Files:
+def _ordered(folder: str, by_stem: dict[str, pathlib.Path]) -> folders.Files:
     """Returns files in an order that does not depend on their suffixes."""
-    return paths.Files(paths.resolve(folder), [by_stem[stem] for stem in sorted(by_stem)])
+    return folders.Files(folders.resolve(folder), [by_stem[stem] for stem in sorted(by_stem)])
 
 
-def _by_stem(files: paths.Files, folder: str) -> dict[str, pathlib.Path]:
+def _by_stem(files: folders.Files, folder: str) -> dict[str, pathlib.Path]:
     by_stem: dict[str, pathlib.Path] = {}
     for path in files.paths:
         stem = path.relative_to(files.root).with_suffix("").as_posix()
