@@ -177,15 +177,15 @@ def _load(image: Image.Image, stream: IO[bytes], depth: Literal[8, 16], shorter:
     notes = _several(image)
     if shorter is not None and image.format in ("JPEG", "MPO"):
         image.draft(image.mode, (_DRAFT_GAP * shorter, _DRAFT_GAP * shorter))
-    if image.format == "TIFF":
-        # Loading turns a TIFF upright and reads its EXIF data again, without a warning if that is damaged.
-        _exif(image)
+    # Loading reads a TIFF's EXIF data to turn it upright, and is not to be the first to warn of damage.
+    damaged_before = image.format == "TIFF" and _exif(image)[2]
     # Some formats warn of many pixels a second time here; rare enough to hold the lock while they load.
     many = image.width * image.height > (Image.MAX_IMAGE_PIXELS or float("inf"))
     with _recorded_warnings() if many else contextlib.nullcontext():
         image.load()
     exif, orientation, damaged = _exif(image)
-    if damaged:
+    if damaged or damaged_before:
+        exif = None
         notes.append("its EXIF data is damaged and left out")
     pixels: Image.Image | levels.Samples = _grey_samples(image, stream) or image
     if pixels is image and _is_wide(image, stream) and (depth == 16 or _is_nearly_black(image)):

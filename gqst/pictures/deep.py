@@ -77,8 +77,6 @@ def read_tiff(file: IO[bytes]) -> levels.Samples | None:
             return None
         _check_size(page.imagewidth * page.imagelength)
         values = page.asarray()
-    if values.dtype == np.float16:
-        values = values.astype(np.float32)  # 65535 is beyond what halves can tell
     if page.axes == "SYX":
         values = np.moveaxis(values, 0, -1)
     values = values.reshape(*values.shape[:2], -1)
@@ -137,7 +135,6 @@ def write_tiff(pixels: UInt16[np.ndarray, "h w c"], profile: bytes, tags: Mappin
         buffer,
         pixels,
         photometric="rgb",
-        extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
         compression="adobe_deflate",
         predictor=True,
         iccprofile=profile,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -88,45 +88,40 @@ def scale(samples: Samples, depth: Literal[8, 16]) -> tuple[UInt[np.ndarray, "h 
     What lies above white is clipped, and told; negative values and those that are no numbers are 0.
     """
     channels = samples.values.shape[2] - samples.has_alpha
-    colours, notes = _unit(samples.values[..., :channels], samples)
-    # Alpha has its own white: data of 12 bits may come with an alpha of 16.
-    alpha, _ = _unit(samples.values[..., channels:], dataclasses.replace(samples, bits=None, limits=None))
+    colours, opacity = samples.values[..., :channels], samples.values[..., channels:]
+    if np.issubdtype(colours.dtype, np.integer):
+        bits, notes = _bits(colours, samples.bits)
+        black, white = 0.0, float(2**bits - 1)
+        # Of the same depth, unless it is larger: data of 12 bits may come with an alpha of 16.
+        opaque = float(2 ** _bits(opacity, bits)[0] - 1)
+    else:
+        black, white, notes = _limits(colours, samples.limits)
+        _, opaque, _ = _limits(opacity, None)
     top = 2**depth - 1
     scaled = np.empty(samples.values.shape, np.uint8 if depth == 8 else np.uint16)
     # By parts, since each needs eight bytes a value.
     rows = max(1, 2**20 // max(1, scaled[0].size))
     for start in range(0, len(scaled), rows):
         part = slice(start, start + rows)
-        unit = colours(part)
+        unit = _unit(colours[part], black, white)
         if samples.has_alpha:
-            opacity = alpha(part)
-            scaled[part, :, channels:] = np.round(opacity * top)
+            alpha = _unit(opacity[part], 0.0, opaque)
+            scaled[part, :, channels:] = np.round(alpha * top)
             if samples.premultiplied:
-                unit = np.minimum(unit / np.maximum(opacity, 1e-9), 1.0)
+                unit = np.minimum(unit / np.maximum(alpha, 1e-9), 1.0)
         if samples.inverted:
             unit = 1.0 - unit
         scaled[part, :, :channels] = np.round(unit * top)
     return scaled, notes
 
 
-def _unit(
-    values: Num[np.ndarray, "h w c"], samples: Samples
-) -> tuple[Callable[[slice], Float[np.ndarray, "rows w c"]], list[str]]:
-    """Returns a function from rows to their values in [0, 1], and what to tell."""
-    if np.issubdtype(values.dtype, np.integer):
-        white, notes = _integer_white(values, samples.bits)
-        black = 0.0
-    else:
-        black, white, notes = _float_levels(values, samples.limits)
-
-    def unit(rows: slice) -> Float[np.ndarray, "rows w c"]:
-        scaled = (values[rows].astype(np.float64) - black) / (white - black)
-        return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
-
-    return unit, notes
+def _unit(values: Num[np.ndarray, "rows w c"], black: float, white: float) -> Float[np.ndarray, "rows w c"]:
+    scaled = (values.astype(np.float64) - black) / (white - black)
+    return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
 
 
-def _integer_white(values: Integer[np.ndarray, "h w c"], declared: int | None) -> tuple[float, list[str]]:
+def _bits(values: Integer[np.ndarray, "h w c"], declared: int | None) -> tuple[int, list[str]]:
+    """Returns the bits of which the largest value is white, and what to tell."""
     largest = int(values.max(initial=0))
     width = 8 * values.dtype.itemsize
     whole = width - (values.dtype.kind == "i")
@@ -140,25 +135,23 @@ def _integer_white(values: Integer[np.ndarray, "h w c"], declared: int | None) -
             notes.append(f"no value is above {largest}: its {width} bits are taken as {bits}-bit data")
     if values.min(initial=0) < 0:
         notes.append("values below 0 are taken as 0")
-    return float(2**bits - 1), notes
+    return bits, notes
 
 
-def _float_levels(
-    values: Float[np.ndarray, "h w c"], limits: tuple[float, float] | None
-) -> tuple[float, float, list[str]]:
+def _limits(values: Float[np.ndarray, "h w c"], limits: tuple[float, float] | None) -> tuple[float, float, list[str]]:
+    """Returns black and white of floats, and what to tell."""
     notes = []
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN, and halves, which end below 65535
         if limits is not None:
             black, white = limits
             if limits != (0.0, 1.0):
-                notes.append(f"floats are scaled from {black:g} and {white:g}, as the file says")
+                notes.append(f"floats are scaled between {black:g} and {white:g}, as the file says")
         else:
             half = np.count_nonzero(values > 0) / 2
-            black = 0.0
-            largest = float(np.max(values, where=np.isfinite(values), initial=_FLOAT_WHITES[-1]))
-            white = next((w for w in _FLOAT_WHITES if np.count_nonzero(values > w) <= half), largest)
+            fitting = [white for white in _FLOAT_WHITES if np.count_nonzero(values > white) <= half]
+            black, white = 0.0, fitting[0] if fitting else float(np.max(values, where=np.isfinite(values), initial=0.0))
             if white != 1.0:
-                notes.append(f"floats are scaled from {white:g}, since most are above 1")
+                notes.append(f"floats are scaled by {white:g}, since most are above 1")
         above = np.count_nonzero(values > white)
         dropped = np.count_nonzero(values < black) + np.count_nonzero(np.isnan(values))
     if above:

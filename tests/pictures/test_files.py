@@ -66,6 +66,7 @@ def _exif() -> Image.Exif:
     exif = Image.Exif()
     exif[274], exif[271], exif[270] = 6, "Maker", "A photograph"
     exif[ExifTags.IFD.Exif] = {0x9003: "2026:01:01 10:00:00", 0xA001: 65535, 0xA002: 96, 0xA003: 64}
+    exif[ExifTags.IFD.Exif][0xA005] = {1: "R03"}  # Adobe RGB
     exif[ExifTags.IFD.GPSInfo] = {1: "N", 2: (52.0, 30.0, 0.0)}
     return exif
 
@@ -147,6 +148,17 @@ def test_damaged_exif_is_left_out_and_told(pictures, kind, damage):
         assert read.exif is None and read.notes == ("its EXIF data is damaged and left out",)
         assert read.pixels.shape == (64, 96, 3) and (read.alpha is None) == (kind == "JPEG")
     assert decode.decode(file).size == (96, 64)
+
+
+@pytest.mark.filterwarnings("error")
+def test_damaged_exif_within_a_tiff(pictures):
+    grey = pictures[0].convert("L")
+    tags = {256: 96, 257: 64, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 64, 279: 96 * 64, 34665: 10**6}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<I", 8 + 96 * 64) + grey.tobytes()
+    picture = files.read(io.BytesIO(head + struct.pack("<H", len(tags)) + entries + bytes(4)))
+    np.testing.assert_array_equal(picture.pixels[..., 0], grey)
+    assert picture.notes == ("its EXIF data is damaged and left out",)
 
 
 def test_of_an_animation_it_is_the_first_frame_and_told(pictures):

@@ -39,9 +39,9 @@ def _tiff(values, **options):
         (np.uint32, 2**20 - 1, "no value is above 1048575: its 32 bits are taken as 20-bit data"),
         (np.uint32, 2**32 - 1, None),
         (np.float32, 1.0, None),
-        (np.float64, 255.0, "floats are scaled from 255, since most are above 1"),
-        (np.float32, 65535.0, "floats are scaled from 65535, since most are above 1"),
-        (np.float32, 1e6, "floats are scaled from 1e+06, since most are above 1"),
+        (np.float64, 255.0, "floats are scaled by 255, since most are above 1"),
+        (np.float32, 65535.0, "floats are scaled by 65535, since most are above 1"),
+        (np.float32, 1e6, "floats are scaled by 1e+06, since most are above 1"),
     ],
 )
 def test_white_by_type_and_values(kind, white, note):
@@ -102,10 +102,27 @@ def test_white_by_tags(kind, top, tags, white):
     assert np.array_equal(pixels[..., 0], pixels[..., 2])
 
 
+def test_alpha_has_its_own_white():
+    for opaque in (1023, 65535):
+        values = np.full((4, 4, 4), [1023, 512, 0, opaque], np.uint16)
+        values[0, 0, 3] = 0
+        for depth, top in ((8, 255), (16, 65535)):
+            samples = levels.Samples(values, "RGB", has_alpha=True, bits=10)
+            np.testing.assert_allclose(
+                levels.scale(samples, depth)[0][1, 1], np.array([1, 512 / 1023, 0, 1]) * top, atol=0.501
+            )
+    floats = np.full((4, 4, 2), [50.0, 1.0], np.float32)
+    samples = levels.Samples(floats, "L", has_alpha=True, limits=(0.0, 100.0))
+    np.testing.assert_array_equal(levels.scale(samples, 8)[0][2, 2], [128, 255])
+
+
 def test_black_by_tags():
     values = (_RAMP * 2 - 1).astype(np.float32)
-    file = _tiff(values, extratags=[(340, "f", 1, -1.0, True), (341, "f", 1, 1.0, True)])
-    np.testing.assert_allclose(files.read(file).pixels[..., 0], _RAMP * 255, atol=0.501)
+    picture = files.read(_tiff(values, extratags=[(340, "f", 1, -1.0, True), (341, "f", 1, 1.0, True)]))
+    np.testing.assert_allclose(picture.pixels[..., 0], _RAMP * 255, atol=0.501)
+    assert picture.notes == ("floats are scaled between -1 and 1, as the file says",)
+    unit = files.read(_tiff(_RAMP.astype(np.float32), extratags=[(340, "f", 1, 0.0, True), (341, "f", 1, 1.0, True)]))
+    assert unit.notes == ()
 
 
 def test_12_bit_tiff():
