@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import io
 import logging
 import os
 import pathlib
@@ -22,6 +23,10 @@ def run(main: Callable[[], int | None]) -> None:
     logging.getLogger("gqst").setLevel(logging.INFO)
     # Orbax logs its work through absl; its failures are raised as well, and reported in a sentence.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the console cannot show ends no run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
     except types.InputError as error:
@@ -145,6 +150,36 @@ def pixels(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels")
     return int(text)
+
+
+def fraction(text: str) -> float:
+    """Parses the value of a flag that is a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def quality(text: str) -> int:
+    """Parses the value of a flag that is a quality from 1 to 100."""
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a quality from 1 to 100")
+    return int(text)
+
+
+def size_in_bytes(text: str) -> int:
+    """Parses the value of a flag that is a number of bytes, as in 800M or 2G."""
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    try:
+        value = float(number) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[unit]
+    except (ValueError, KeyError):
+        value = 0.0
+    if not 1 <= value < 2**60:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, as in 800M or 2G")
+    return int(value)
 
 
 def share(text: str) -> tuple[int, int]:

@@ -1,14 +1,18 @@
 """Stylising as a user does it, with a run trained for two steps."""
 
+import io
 import json
 import pathlib
+import subprocess
+import sys
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
 
 import gqst
-from gqst import cli, stylize
+from gqst import cli, stylize, types
 from gqst.training import loop
 from tests import conftest
 
@@ -56,6 +60,59 @@ def test_shares_are_all_pictures_once(capsys, workdir, tmp_path):
         with pytest.raises(SystemExit):
             stylize.main([*where, "--share", wrong])
         assert "is not I/N" in capsys.readouterr().err
+
+
+def test_existing_results_are_replaced_or_left_alone_as_the_user_says(capsys, workdir, tmp_path):
+    Image.new("RGB", (32, 32), "green").save(tmp_path / "a.png")
+    where = ["--workdir", str(workdir), "--input", str(tmp_path / "a.png"), "--output", str(tmp_path / "out")]
+    assert stylize.main(where) == 0
+    capsys.readouterr()
+    with pytest.raises(types.InputError, match=r"the result exists already .*--overwrite"):
+        stylize.main(where)
+    assert stylize.main([*where, "--skip-existing"]) == 0 and "1 already existed" in capsys.readouterr().out
+    assert stylize.main([*where, "--overwrite"]) == 0 and "1 picture written" in capsys.readouterr().out
+
+
+def test_a_dry_run_loads_no_network(capsys, photos, tmp_path):
+    arguments = ["--input", str(photos), "--output", str(tmp_path / "out"), "--json", str(tmp_path / "plan.json")]
+    assert stylize.main(["--workdir", str(tmp_path / "none"), *arguments, "--dry-run"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert f"{photos / 'turned.JPG'} (47x61) -> {tmp_path / 'out' / 'turned.JPG'}" in said
+    assert said[-1] == "4 pictures of 2 sizes would be stylised, 1 cannot be read"
+    assert json.loads((tmp_path / "plan.json").read_text())["totals"] == {"pictures": 5, "planned": 4, "failed": 1}
+    assert not (tmp_path / "out").exists()
+
+
+def test_standard_input_and_output(environment, workdir, tmp_path):
+    picture = Image.new("RGB", (40, 32), "teal")
+    buffer = io.BytesIO()
+    picture.save(buffer, "BMP")
+    command = [sys.executable, "-m", "gqst.stylize", "--workdir", str(workdir), "--input", "-", "--output", "-"]
+    done = subprocess.run(command, input=buffer.getvalue(), env=environment, capture_output=True)
+    assert done.returncode == 0 and done.stderr == b""
+    result = Image.open(io.BytesIO(done.stdout))
+    assert result.format == "PNG" and result.size == (40, 32)
+    broken = subprocess.run(command, input=b"no picture", env=environment, capture_output=True, text=False)
+    assert broken.returncode == 2 and broken.stdout == b""
+    assert broken.stderr.decode().strip() == "gqst: error: standard input: it is not a picture"
+
+
+def test_the_report_and_16_bits(workdir, tmp_path):
+    Image.fromarray(np.full((32, 40), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    arguments = ["--input", str(tmp_path / "deep.png"), "--output", str(tmp_path / "out"), "--depth", "16"]
+    assert stylize.main(["--workdir", str(workdir), *arguments, "--json", str(tmp_path / "report.json")]) == 0
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["totals"] == {"pictures": 1, "written": 1} and content["options"]["depth"] == 16
+    assert content["pictures"][0]["size"] == [40, 32]
+    written = imagecodecs.png_decode((tmp_path / "out" / "deep.png").read_bytes())
+    assert written.dtype == np.uint16 and written.shape == (32, 40, 3) and len(np.unique(written % 257)) > 1
+
+
+def test_values_that_are_none(capsys):
+    for flag, value in (("--strength", "1.1"), ("--min-structure", "x"), ("--quality", "0"), ("--memory", "2X")):
+        with pytest.raises(SystemExit):
+            stylize.main(["--workdir", "w", "--input", "i", "--output", "o", flag, value])
+        assert f"argument {flag}: {value!r} is not a" in capsys.readouterr().err
 
 
 def test_the_best_round_is_the_one_that_is_loaded(workdir):

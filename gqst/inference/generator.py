@@ -140,6 +140,7 @@ class Generator:
         """Returns the same generator on another device."""
         other = copy.copy(self)
         other._programs = self._make(device)
+        other._programs.canvases = list(self._programs.canvases)
         other.__dict__.pop("_floor", None)
         return other
 

@@ -49,6 +49,7 @@ class Programs:
       grid: What the generator demands of tiles; None if it takes whole pictures only.
       compiled: Number of programs compiled so far.
       device: The device.
+      canvases: Sizes of the arrays that pictures are done in.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Programs:
         self.device = device
         self._memory = _memory(device) if memory is None else memory
         self._programs: dict[Any, Any] = {}
-        self._canvases: list[tiles.Size] = []
+        self.canvases: list[tiles.Size] = []
         self.grid: tiles.Grid | None = None
         multiple = getattr(module, "multiple", None)
         if multiple is not None:
@@ -82,7 +83,7 @@ class Programs:
         if self.grid is None:
             return
         counts = collections.Counter(self.grid.padded(size) for size in sizes if self._is_framed(size))
-        self._canvases = tiles.canvases(counts, self.grid, most=MOST_PROGRAMS)
+        self.canvases = tiles.canvases(counts, self.grid, most=MOST_PROGRAMS)
 
     def per_call(self, size: tiles.Size) -> int:
         """Returns how many pictures of a size one call takes."""
@@ -290,12 +291,12 @@ class Programs:
         grid = self.grid
         assert grid is not None
         padded = grid.padded(size)
-        most = float("inf") if len(self._canvases) >= MOST_PROGRAMS else _WASTE * padded[0] * padded[1]
-        known = min(self._canvases, key=lambda canvas: grid.cost(padded, canvas), default=None)
+        most = float("inf") if len(self.canvases) >= MOST_PROGRAMS else _WASTE * padded[0] * padded[1]
+        known = min(self.canvases, key=lambda canvas: grid.cost(padded, canvas), default=None)
         if known is not None and grid.cost(padded, known) < most:
             return known
-        self._canvases.append(tiles.fitting(padded, grid))
-        return self._canvases[-1]
+        self.canvases.append(tiles.fitting(padded, grid))
+        return self.canvases[-1]
 
     def _batch(self, canvas: tiles.Size) -> int:
         assert self.grid is not None

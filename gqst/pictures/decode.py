@@ -149,6 +149,18 @@ def load(
             return _load(image, stream, depth, shorter)
 
 
+def size(file: str | os.PathLike[str]) -> tuple[int, int]:
+    """Returns width and height of a picture as it is meant to be seen, from its file's head alone.
+
+    Raises:
+      UnreadableError: The file does not exist, is not a picture, or has too many pixels; data behind the head is not
+        looked at.
+    """
+    with explained(str(file)), _stream(file) as stream, _open(stream) as image:
+        _, orientation, _ = _exif(image)
+        return image.size if orientation < 5 else (image.height, image.width)
+
+
 def to_rgb(image: Image.Image, conversion: profiles.Conversion) -> tuple[Image.Image, Image.Image | None]:
     """Returns the colours of an 8-bit picture in sRGB, and its alpha or None."""
     alpha = None

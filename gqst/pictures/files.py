@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import os
 import pathlib
@@ -39,6 +40,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 # Largest sides in pixels; libjpeg stops below the 65,535 of its format.
 _LARGEST = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536}
 _NAMES = {"WEBP": "WebP"}
+
+# Of a file system's 255 bytes, less what the name of a temporary file adds.
+_LONGEST_NAME = 240
 
 # Rows that are converted at once, in pixels: Pillow and NumPy each make a copy or two.
 _PART = 2**22
@@ -242,7 +246,13 @@ def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
     The temporary file replaces `path` on success and is deleted if an exception is raised.
     """
-    part = path.with_name(f".{path.name}.part")
+    # A name that is nearly as long as names can be has no room for more; its hash is as unique.
+    name = (
+        path.name
+        if len(os.fsencode(path.name)) <= _LONGEST_NAME
+        else hashlib.sha256(os.fsencode(path.name)).hexdigest()
+    )
+    part = path.with_name(f".{name}.part")
     try:
         yield part
         os.replace(part, path)
@@ -272,7 +282,7 @@ def _eight(
     """Returns colours and alpha of a picture of 8 bits, converted by parts to keep memory low."""
     image = loaded.image
     assert image is not None
-    size = _scaled_size(image.size, max_size)
+    size = scaled_size(image.size, max_size)
     if size != image.size:
         if image.mode in ("1", "P", "PA") or "transparency" in image.info:
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -304,7 +314,7 @@ def _sixteen(
         opacity = alpha[..., None].astype(np.uint32)
         # At most 65535 squared and a half: it fits into 32 bits.
         pixels = ((pixels * opacity + 65535 * (65535 - opacity) + 32767) // 65535).astype(np.uint16)
-    size = _scaled_size((pixels.shape[1], pixels.shape[0]), max_size)
+    size = scaled_size((pixels.shape[1], pixels.shape[0]), max_size)
     if size != (pixels.shape[1], pixels.shape[0]):
         pixels = np.stack([_resized(pixels[..., channel], size) for channel in range(3)], axis=-1)
         alpha = None if alpha is None else _resized(alpha, size)
@@ -320,7 +330,8 @@ def _sixteen(
     return pixels, alpha
 
 
-def _scaled_size(size: tuple[int, int], max_size: int | None) -> tuple[int, int]:
+def scaled_size(size: tuple[int, int], max_size: int | None) -> tuple[int, int]:
+    """Returns the width and height of a picture whose longer side is limited to a number of pixels."""
     if max_size is None or max(size) <= max_size:
         return size
     factor = max_size / max(size)

@@ -107,13 +107,16 @@ def _clock(seconds: float) -> str:
 
 
 class Counter:
-    """A bar that counts things, to be called with the numbers of things done and in all."""
+    """Counts things, with things/s and the time left; to be called with the numbers of things done and in all."""
 
-    def __init__(self, title: str, *, quiet: bool = False):
-        """Prepares a bar that shows on terminals and in notebooks only, and not at all if `quiet`."""
+    def __init__(self, title: str, *, unit: str = "picture", quiet: bool = False):
+        """Prepares a bar on terminals and in notebooks, and a line now and then elsewhere; nothing if `quiet`."""
         self._title = title
+        self._unit = unit
         self._quiet = quiet
         self._bar: tqdm.tqdm | None = None
+        self._first: int | None = None
+        self._started = self._last_line = time.monotonic()
 
     def __enter__(self) -> "Counter":
         """Returns itself."""
@@ -121,10 +124,22 @@ class Counter:
 
     def __call__(self, done: int, total: int) -> None:
         """Updates the count."""
-        if self._bar is None:
-            show_bar = not self._quiet and _can_show_bar()
-            self._bar = tqdm.tqdm(total=total, desc=self._title, disable=not show_bar, leave=False)
-        self._bar.update(done - self._bar.n)
+        if self._quiet:
+            return
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._started = done, now
+            if _can_show_bar():
+                self._bar = tqdm.tqdm(
+                    total=total, initial=done, desc=self._title, unit=f" {self._unit}s", leave=False, dynamic_ncols=True
+                )
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+        elif now - self._last_line >= _LINE_SECONDS and done > self._first:
+            self._last_line = now
+            rate = (done - self._first) / max(now - self._started, 1e-9)
+            left = _clock((total - done) / rate)
+            say(f"{self._title}: {done:,} of {total:,}, {rate:.2g} {self._unit}s/s, {left} left")
 
     def __exit__(self, *error: object) -> None:
         """Closes the bar."""
