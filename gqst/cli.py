@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import io
 import logging
 import os
 import pathlib
@@ -25,8 +24,9 @@ def run(main: Callable[[], int | None]) -> None:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     for stream in (sys.stdout, sys.stderr):
         # A name that the console cannot show ends no run.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
     try:
         code = main()
     except types.InputError as error:

@@ -68,7 +68,7 @@ def override(cfg: config.Config, assignments: Iterable[str]) -> config.Config:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise types.InputError(f"--set {assignment!r} is not of the form key=value")
-        _assign(tree, key.strip(), literal(text.strip()))
+        _assign(tree, key.strip(), _value(key.strip(), text.strip()))
     return _from_dict(tree, "--set")
 
 
@@ -165,6 +165,16 @@ def literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return {"true": True, "false": False, "null": None}.get(text, text)
+
+
+def _value(key: str, text: str) -> Any:
+    """Returns the value of an assignment; a bare number stays text where it may be the name of a file or folder.
+
+    A data source that takes a number gets it all the same: options are converted to the types that they declare.
+    """
+    value = literal(text)
+    may_be_a_path = key.startswith("data.") or key.rpartition(".")[2] in ("weights", "image")
+    return text if may_be_a_path and type(value) in (int, float) else value
 
 
 def _assign(tree: dict[str, Any], key: str, value: Any) -> None:

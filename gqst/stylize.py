@@ -1,7 +1,6 @@
 """`python -m gqst.stylize`: applies the trained generator of a run to pictures."""
 
 import argparse
-import functools
 import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
@@ -155,10 +154,11 @@ def _stylize(flags: argparse.Namespace, found: Any) -> int:
         quality=flags.quality,
         skip_existing=flags.skip_existing,
     )
-    on_end = None
-    if flags.json is not None:
-        about = _about(flags) | {"checkpoint": generator.step}
-        on_end = functools.partial(reports.write_json, flags.json, about=about)
+
+    def on_end(report: reports.Report) -> None:
+        if flags.json is not None:
+            reports.write_json(flags.json, report, _about(flags) | {"checkpoint": generator.step})
+
     with progress.Counter("stylising") as counter:
         report = batch.stylize(generator, found, options, progress=counter, on_end=on_end)
     print(reports.text(report, pathlib.Path(flags.output), checkpoint=generator.step))

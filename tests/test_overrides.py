@@ -247,3 +247,17 @@ def test_a_missing_file_lists_the_bundled_ones():
     message = str(caught.value)
     assert "no config file 'quickstrat'" in message
     assert all(name in message for name in ("cyclegan", "pix2pix", "quickstart", "style_image"))
+
+
+@pytest.mark.parametrize("name", ["2024", "007", "1e3", "1_000", "0x10", "1.50"])
+def test_folders_that_look_like_numbers_stay_text(name):
+    cfg = overrides.override(overrides.load("quickstart"), ["data=folders", f"data.root={name}"])
+    assert cfg.data.options == {"root": name}
+    assert overrides.from_json(overrides.to_json(cfg), origin="here") == cfg
+
+
+def test_other_values_that_look_like_numbers_are_numbers():
+    changes = ["steps=20", "generator.filters=8", "data=clean", "data.root=7", "data.jpeg=(10, 20)"]
+    cfg = overrides.override(overrides.load("quickstart"), changes)
+    assert cfg.steps == 20 and cfg.generator.options["filters"] == 8
+    assert cfg.data.options == {"root": "7", "jpeg": (10, 20)}

@@ -15,6 +15,8 @@ from gqst import config, types
 
 _PUBLISHED_RATIO = 286 / 256
 _REDUCING_GAP = 3.0
+# Longer side of a picture that is enlarged, in shorter ones.
+_LONGEST = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +87,16 @@ def prepare(
 ) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
     """Returns the pictures at the size that crops are cut from, the first one's, so that pairs are aligned.
 
+    A thin picture that is smaller than the crop would be enlarged to an enormous one: of it only the middle is taken,
+    eight times as long as it is wide.
+
     Args:
       pictures: One RGB picture, or the two of a pair.
       preprocess: Resize mode and load size.
       image_size: Side of the crops in pixels.
       scale: Largest `Draw.scale` that will be drawn.
     """
+    pictures = [_middle(picture, image_size) for picture in pictures]
     size = base_size(pictures[0].size, preprocess, image_size, scale=scale)
     return tuple(np.asarray(_resize(picture, size)) for picture in pictures)
 
@@ -135,6 +141,16 @@ def check(preprocess: config.Preprocess) -> None:
     low, high = preprocess.random_scale
     if low > high:
         raise types.InputError(f"preprocess.random_scale is ({low}, {high}): the lowest factor comes first")
+
+
+def _middle(picture: Image.Image, image_size: int) -> Image.Image:
+    """Returns the middle of a picture that is thin and smaller than the crop, and others as they are."""
+    width, height = picture.size
+    most = _LONGEST * min(width, height)
+    if max(width, height) <= most or min(width, height) >= image_size:
+        return picture
+    left, top = max(0, width - most) // 2, max(0, height - most) // 2
+    return picture.crop((left, top, left + min(width, most), top + min(height, most)))
 
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -144,14 +144,14 @@ def _expanded(inputs: Sequence[str]) -> list[str]:
 def _add_folder(
     folder: pathlib.Path, output: pathlib.Path, named: dict[pathlib.Path, pathlib.Path]
 ) -> Mapping[str, Sequence[pathlib.Path]]:
-    listing = folders.listing(folder, option="--input")
+    listing = folders.listing(folder, option="--input", tell=False)
     results = output.resolve()
     # Results of an earlier call below the folder are no inputs; those in the folder itself cannot be told apart.
     inside = results != folder.resolve() and results.is_relative_to(folder.resolve())
     for path in listing.paths:
         if not (inside and path.resolve().is_relative_to(results)):
             named.setdefault(path, path.relative_to(folder))
-    return getattr(listing, "left_out", {})
+    return listing.left_out
 
 
 def _named(

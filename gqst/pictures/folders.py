@@ -1,26 +1,59 @@
 """Picture files on disk, and the paths that options name."""
 
 import dataclasses
+import functools
+import importlib.util
+import logging
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 
-from PIL import Image
+from PIL import Image, features
 
 from gqst import types
 from gqst.pictures import decode
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
+    | {".jp2", ".j2k", ".jpx", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".heic", ".heif"}
+)
+"""File suffixes of pictures that are taken, where what decodes them is installed."""
+
+NO_PICTURES = "not pictures"
+"""Reason for leaving out files that nobody would miss."""
+
+# What decodes a format that not every installation reads, and how to get it.
+_NEEDS = {
+    ".heic": 'HEIC needs pip install "gqst[heic]"',
+    ".heif": 'HEIC needs pip install "gqst[heic]"',
+    ".avif": "this Pillow was built without AVIF",
+    ".jp2": "this Pillow was built without JPEG 2000",
+    ".j2k": "this Pillow was built without JPEG 2000",
+    ".jpx": "this Pillow was built without JPEG 2000",
+}
+_RAW = frozenset({".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"})
+_OTHER_PICTURES = frozenset({".svg", ".psd", ".pdf", ".eps", ".ai", ".xcf", ".jxl", ".exr", ".hdr", ".ico", ".icns"})
+# Folders of previews that NAS systems, cameras and desktops keep beside the pictures.
+_THUMBNAILS = frozenset({"@eadir", "#recycle", "@recycle", "__macosx", "thumbnails", "_thumbs"})
 _BUNDLED = "demo:"
+
+_log = logging.getLogger("gqst")
 
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """Pictures in files; their names are paths relative to `root`."""
+    """Pictures in files; their names are paths relative to `root`.
+
+    Attributes:
+      root: The folder.
+      paths: The files.
+      left_out: Other files in the folder, by the reason why they are not taken.
+    """
 
     root: pathlib.Path
     paths: Sequence[pathlib.Path]
+    left_out: Mapping[str, Sequence[pathlib.Path]] = dataclasses.field(default_factory=dict)
 
     @property
     def origin(self) -> str:
@@ -49,8 +82,13 @@ def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
     return pathlib.Path(text).expanduser()
 
 
-def listing(path: str | os.PathLike[str], *, option: str) -> Files:
+def listing(path: str | os.PathLike[str], *, option: str, tell: bool = True) -> Files:
     """Returns all picture files under a folder, nested ones too, sorted by path; hidden ones are left out.
+
+    Args:
+      path: The folder.
+      option: Name of the option that it comes from, for messages.
+      tell: Whether pictures that cannot be read here, and thumbnails, are counted in a warning.
 
     Raises:
       InputError: The folder is missing, is not a folder, or holds no picture.
@@ -60,18 +98,24 @@ def listing(path: str | os.PathLike[str], *, option: str) -> Files:
         raise types.InputError(f"there is no folder {path} (data option {option!r})")
     if not root.is_dir():
         raise types.InputError(f"{path} is not a folder (data option {option!r})")
+    left_out: dict[str, list[pathlib.Path]] = {}
     try:
-        paths = sorted(_walk(root), key=lambda p: p.relative_to(root).as_posix())
+        paths = sorted(_walk(root, left_out), key=lambda p: p.relative_to(root).as_posix())
     except OSError as error:
         raise types.InputError(f"{path} cannot be listed: {error}") from error
+    missed = "; ".join(f"{len(files):,}: {reason}" for reason, files in left_out.items() if reason != NO_PICTURES)
     if not paths:
         raise types.InputError(
-            f"no pictures in {path} (data option {option!r}); picture files end in {', '.join(sorted(SUFFIXES))}"
+            f"no pictures in {path} (data option {option!r}); "
+            + (f"left out: {missed}" if missed else f"picture files end in {', '.join(sorted(SUFFIXES))}")
         )
-    return Files(root, paths)
+    if missed and tell:
+        _log.warning("left out in %s: %s", path, missed)
+    return Files(root, paths, left_out)
 
 
-def _walk(root: pathlib.Path) -> list[pathlib.Path]:
+def _walk(root: pathlib.Path, left_out: dict[str, list[pathlib.Path]]) -> list[pathlib.Path]:
+    """Returns the pictures, and adds the other files to `left_out`."""
     pictures = []
     entered = set()
     for folder, inner, names in os.walk(root, followlinks=True, onerror=_fail):
@@ -82,13 +126,36 @@ def _walk(root: pathlib.Path) -> list[pathlib.Path]:
             continue
         entered.add(real)
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        pictures += [pathlib.Path(folder, name) for name in names if _is_picture(name)]
+        thumbnails = any(part.lower() in _THUMBNAILS for part in pathlib.Path(folder).relative_to(root).parts)
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            reason = "thumbnails" if thumbnails else _reason(pathlib.PurePath(name).suffix.lower())
+            if reason is None:
+                pictures.append(pathlib.Path(folder, name))
+            else:
+                left_out.setdefault(reason, []).append(pathlib.Path(folder, name))
     return pictures
+
+
+def _reason(suffix: str) -> str | None:
+    """Returns why files of a suffix are not taken; None if they are."""
+    if suffix in _RAW:
+        return f"raw data of cameras ({suffix}) has to be developed first"
+    if suffix in _OTHER_PICTURES:
+        return f"{suffix.removeprefix('.')} is not read"
+    if suffix not in SUFFIXES:
+        return NO_PICTURES
+    return _NEEDS.get(suffix) if not _can_read(suffix) else None
+
+
+@functools.cache
+def _can_read(suffix: str) -> bool:
+    if suffix in (".heic", ".heif"):
+        return importlib.util.find_spec("pillow_heif") is not None
+    feature = {".avif": "avif", ".jp2": "jpg_2000", ".j2k": "jpg_2000", ".jpx": "jpg_2000"}.get(suffix)
+    return feature is None or bool(features.check(feature))
 
 
 def _fail(error: OSError) -> None:
     raise error
-
-
-def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and pathlib.PurePath(name).suffix.lower() in SUFFIXES

@@ -100,3 +100,19 @@ def test_a_pair_of_different_sizes_stays_aligned(pictures):
 def test_random_scale_in_the_wrong_order_is_refused():
     with pytest.raises(types.InputError, match=r"random_scale is \(1.2, 0.8\)"):
         transforms.check(config.Preprocess(random_scale=(1.2, 0.8)))
+
+
+@pytest.mark.parametrize("size", [(20000, 1), (1, 20000), (3000, 2)])
+def test_thin_pictures_are_cropped_before_they_are_scaled(size):
+    """Enlarged whole, 20000x1 would take 71 x 1,420,000 pixels."""
+    picture = Image.new("RGB", size, (200, 30, 30))
+    picture.paste((0, 0, 0), (0, 0, max(1, size[0] // 4), max(1, size[1] // 4)))  # at the end, which is left out
+    [prepared] = transforms.prepare([picture], config.Preprocess(load_size=71), 64)
+    assert sorted(prepared.shape[:2]) == [71, 8 * 71]
+    assert (prepared == (200, 30, 30)).all() or min(size) > 1
+
+
+def test_panoramas_that_are_large_enough_stay_whole():
+    picture = Image.new("RGB", (2000, 100))
+    [prepared] = transforms.prepare([picture], config.Preprocess(load_size=71), 64)
+    assert prepared.shape == (71, 1420, 3)

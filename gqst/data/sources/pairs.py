@@ -16,6 +16,11 @@ from gqst.pictures import decode, folders
 _SHOWN = 3
 # The two halves of a file are loaded one after the other, by a few threads.
 _REMEMBERED = 8
+# Heads of files that are read at the start.
+_MOST_SIZES = 200
+# Two pictures side by side are at least this many times wider than high, unless each is narrower than 3 to 5.
+_LEAST_RATIO = 1.2
+_SAME_SHAPE = 0.03
 
 
 @base.SOURCES.register("pairs", paired=True)
@@ -32,6 +37,7 @@ def pairs(*, root: str, direction: Literal["AtoB", "BtoA"] = "AtoB") -> base.Dat
         if name != "train" and not folders.resolve(folder).exists():
             return None
         both = folders.listing(folder, option="root")
+        _warn_of_single_pictures(both, folder)
         # Decoded at full size: a reduced one could shift the border between the two.
         decode = functools.lru_cache(_REMEMBERED)(both.load)
         left, right = Half(both, decode, 0), Half(both, decode, 1)
@@ -41,6 +47,45 @@ def pairs(*, root: str, direction: Literal["AtoB", "BtoA"] = "AtoB") -> base.Dat
     train = split("train")
     assert train is not None
     return base.Dataset(train=train, validation=split("val"), test=split("test"))
+
+
+def _warn_of_single_pictures(files: folders.Files, folder: str) -> None:
+    """Names pictures that are not wider than high, as two pictures side by side are unless they are very narrow."""
+    sizes = _sizes(files)
+    single = [name for name, (width, height) in sizes.items() if width < _LEAST_RATIO * height]
+    if single:
+        width, height = sizes[single[0]]
+        base.LOGGER.warning(
+            f"{len(single)} of {len(sizes)} pictures in {folder} do not look like two side by side: {single[0]}, for "
+            f"one, is {width}x{height}, and its halves are {width // 2}x{height}; data=matched takes two folders"
+        )
+
+
+def _warn_of_other_shapes(first: folders.Files, second: folders.Files) -> None:
+    """Names pairs whose second picture would be squashed to the shape of the first."""
+    shapes = _sizes(first), _sizes(second)
+    different = [
+        (a, b)
+        for a, b in zip(*(sizes.items() for sizes in shapes), strict=False)
+        if abs(a[1][0] * b[1][1] / (a[1][1] * b[1][0]) - 1) > _SAME_SHAPE
+    ]
+    if different:
+        (a, (width, height)), (b, (other_width, other_height)) = different[0]
+        base.LOGGER.warning(
+            f"{len(different)} of {len(shapes[0])} pairs in {first.root} and {second.root} differ in shape, and the "
+            f"second is stretched to the first: {a} is {width}x{height}, {b} {other_width}x{other_height}"
+        )
+
+
+def _sizes(files: folders.Files) -> dict[str, tuple[int, int]]:
+    """Width and height of some pictures, evenly spaced, by name, from the heads of their files."""
+    sizes = {}
+    for index in base.evenly_spaced(len(files), _MOST_SIZES):
+        try:
+            sizes[files.name(index)] = decode.size(files.paths[index])
+        except decode.UnreadableError:
+            sizes[files.name(index)] = (2, 1)  # named when it is loaded
+    return sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +147,9 @@ def _matched(**options: Any) -> base.Split:
             f"{first} has {len(source)} pictures and {second} has {len(target)}, "
             f"and their names do not match: {'; '.join(unmatched)}"
         )
-    return base.Split(_ordered(first, source), _ordered(second, target), paired=True)
+    files = _ordered(first, source), _ordered(second, target)
+    _warn_of_other_shapes(*files)
+    return base.Split(*files, paired=True)
 
 
 def _ordered(folder: str, by_stem: dict[str, pathlib.Path]) -> folders.Files:

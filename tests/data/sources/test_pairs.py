@@ -93,3 +93,21 @@ def test_a_picture_too_narrow_to_hold_two(tmp_path, pictures, fill, caplog):
     counts = sources.check(_build("pairs", root=str(tmp_path)))
     assert counts == {"train/source": (1, 1), "train/target": (1, 1)}
     assert "does not hold two pictures side by side" in caplog.text
+
+
+def test_pictures_that_are_no_two_side_by_side_are_named(tmp_path, pictures, fill, caplog):
+    """As in the folder of single pictures of pytorch-CycleGAN-and-pix2pix#1644."""
+    fill(tmp_path / "train", [pictures[0].resize((64, 64)), pictures[1].resize((128, 64))])
+    _build("pairs", root=str(tmp_path))
+    [record] = caplog.records
+    folder = tmp_path / "train"
+    assert record.getMessage().startswith(f"1 of 2 pictures in {folder} do not look like two side by side: 0.png")
+    assert "is 64x64, and its halves are 32x64" in record.getMessage()
+
+
+def test_pairs_of_different_shape_are_named(tmp_path, pictures, fill, caplog):
+    fill(tmp_path / "in", [pictures[0].resize((96, 64)), pictures[1].resize((96, 64))])
+    fill(tmp_path / "out", [pictures[0].resize((64, 96)), pictures[1].resize((48, 32))])
+    _build("matched", source=str(tmp_path / "in"), target=str(tmp_path / "out"))
+    [record] = caplog.records
+    assert record.getMessage().startswith("1 of 2 pairs in") and "0.png is 96x64, 0.png 64x96" in record.getMessage()

@@ -49,7 +49,7 @@ def test_missing_and_empty_folders(tmp_path, unpaired):
     empty.mkdir()
     (empty / "notes.txt").write_text("no picture")
     assert _sentence("folders", source=here, target=str(empty)).startswith(
-        f"no pictures in {empty} (data option 'target'); picture files end in .bmp, "
+        f"no pictures in {empty} (data option 'target'); picture files end in .apng, "
     )
     file = str(unpaired / "trainA" / "0.png")
     assert _sentence("folders", source=file, target=here) == f"{file} is not a folder (data option 'source')"
