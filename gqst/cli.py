@@ -194,15 +194,13 @@ def use_compilation_cache() -> None:
     """Caches compiled programs between runs, unless JAX_COMPILATION_CACHE_DIR names another folder or is empty."""
     import jax
 
+    from gqst.runtime import caches
+
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    jax.config.update("jax_compilation_cache_dir", str(cache("xla")))
-
-
-def cache(kind: str) -> pathlib.Path:
-    """Returns the folder of one kind of files that are cached between runs."""
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "gqst" / kind
+    jax.config.update("jax_compilation_cache_dir", str(caches.folder("xla")))
+    # Also small programs: reading one takes a hundredth of a second, and a start may need several.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _checkpoint(text: str) -> Literal["best", "last"] | int:

@@ -1,11 +1,14 @@
 """Settings of every test: CPU, 8 fake devices, strict JAX; and small forms of the real configs."""
 
 import os
+import tempfile
 
 # Before JAX is imported. Level 0: the tests compile far more than they run.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
+# What is kept between runs is kept between tests of one session alone.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="gqst-cache-")
 
 import pathlib
 import socket

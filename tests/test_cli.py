@@ -84,7 +84,10 @@ def test_compiled_programs_are_cached_unless_the_environment_says_otherwise(monk
     assert updates == {}
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     cli.use_compilation_cache()
-    assert updates == {"jax_compilation_cache_dir": str(pathlib.Path("/cache/gqst/xla"))}
+    assert updates == {
+        "jax_compilation_cache_dir": str(pathlib.Path("/cache/gqst/xla")),
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
+    }
 
 
 MEMBERS = """

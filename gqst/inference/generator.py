@@ -4,8 +4,8 @@ import copy
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,13 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from gqst import config, overrides, types
-from gqst.inference import programs
-from gqst.losses import base as losses
+from gqst.inference import kept, programs
 from gqst.models import base as models
 from gqst.models import translate
 from gqst.ops import color
-from gqst.quality import targets
-from gqst.training import checkpoint
-from gqst.training.recipe import FORWARD, directions
+
+if TYPE_CHECKING:
+    from gqst.training import checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +59,7 @@ class Generator:
         *,
         keep_colors: bool = False,
         memory: int | None = None,
+        demands: Mapping[str, float] | None = None,
     ):
         """Wraps a module and its trained variables; see `load_generator`."""
         self.config = cfg
@@ -70,8 +70,13 @@ class Generator:
             fakes = color.recolor(fakes, pictures) if keep_colors else fakes
             return color.blend(pictures, fakes, strength[:, None, None, None])
 
-        self._make = lambda device: programs.Programs(apply, module, variables, device, memory=memory)
+        self._make = lambda device: programs.Programs(apply, module, variables, device, memory=memory, demands=demands)
         self._programs = self._make(jax.local_devices()[0])
+
+    @property
+    def demands(self) -> Mapping[str, float]:
+        """What the network demands of tiles, for another generator of the same network; see `Programs`."""
+        return self._programs.demands
 
     @property
     def compiled(self) -> int:
@@ -155,8 +160,8 @@ class Generator:
 def load_generator(
     workdir: str | pathlib.Path,
     *,
-    which: checkpoint.Which = "best",
-    direction: str = FORWARD,
+    which: "checkpoint.Which" = "best",
+    direction: str = "forward",
     keep_colors: bool = False,
     memory: int | None = None,
 ) -> Generator:
@@ -179,16 +184,32 @@ def load_generator(
         raise types.InputError(f"{folder} is not the folder of a run: it has no config.json")
     cfg = overrides.from_json(path.read_text(encoding="utf-8"), origin=str(path))
     module = models.build_generator(cfg)
+    checkpoints = folder / "checkpoints"
+    options: dict[str, Any] = {"keep_colors": keep_colors, "memory": memory}
+    earlier = kept.read(checkpoints, which, direction)
+    if earlier is not None:
+        return Generator(cfg, module, earlier.variables, earlier.step, demands=earlier.demands, **options)
+    variables, step = _restored(cfg, module, checkpoints, which, direction)
+    generator = Generator(cfg, module, variables, step, **options)
+    kept.write(checkpoints, direction, kept.Kept(variables, step, dict(generator.demands)))
+    return generator
+
+
+def _restored(
+    cfg: config.Config, module: nn.Module, checkpoints: pathlib.Path, which: "checkpoint.Which", direction: str
+) -> tuple[Any, int]:
+    """Returns variables and step from a checkpoint."""
+    # Imported when it is needed, because Orbax takes its time.
+    from gqst.losses import base as losses
+    from gqst.quality import targets
+    from gqst.training import checkpoint, recipe
+
+    def directions() -> tuple[str, ...]:
+        # For checkpoints that do not note them; whether the run's data was paired does not matter here.
+        return recipe.directions(losses.build(targets.aim(cfg.losses, cfg.targets)[0], paired=True))
+
     picture = jnp.zeros((1, cfg.image_size, cfg.image_size, 3))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(module.init, jax.random.key(0), picture)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
-    variables, step = checkpoint.load_ema(
-        folder / "checkpoints", which, direction, abstract, default_directions=lambda: _directions(cfg)
-    )
-    return Generator(cfg, module, variables, step, keep_colors=keep_colors, memory=memory)
-
-
-def _directions(cfg: config.Config) -> tuple[str, ...]:
-    """The directions of a run whose checkpoints do not note them; whether its data was paired does not matter here."""
-    return directions(losses.build(targets.aim(cfg.losses, cfg.targets)[0], paired=True))
+    return checkpoint.load_ema(checkpoints, which, direction, abstract, default_directions=directions)

@@ -50,10 +50,19 @@ class Programs:
       compiled: Number of programs compiled so far.
       device: The device.
       canvases: Sizes of the arrays that pictures are done in.
+      demands: Number of pixels beyond its own position that an output looks at (`reach`), and bytes of memory that a
+        pixel takes (`bytes`); empty for generators that take whole pictures only.
     """
 
     def __init__(
-        self, apply: Apply, module: nn.Module, variables: Any, device: jax.Device, *, memory: int | None = None
+        self,
+        apply: Apply,
+        module: nn.Module,
+        variables: Any,
+        device: jax.Device,
+        *,
+        memory: int | None = None,
+        demands: Mapping[str, float] | None = None,
     ):
         """Compiles nothing yet.
 
@@ -63,6 +72,7 @@ class Programs:
           variables: Its variables.
           device: Device to run on.
           memory: Number of bytes that a program may take beside the pictures; None depends on the device.
+          demands: What another one found the network to demand; None finds it out.
         """
         self.compiled = 0
         self._apply = apply
@@ -72,11 +82,12 @@ class Programs:
         self._programs: dict[Any, Any] = {}
         self.canvases: list[tiles.Size] = []
         self.grid: tiles.Grid | None = None
+        self.demands: dict[str, float] = {}
         multiple = getattr(module, "multiple", None)
         if multiple is not None:
-            side = 4 * multiple
-            frame = self._traced(side)[1]
-            self.grid = tiles.Grid(multiple, frame.reach, int(self._memory // _bytes_per_pixel(frame, side)))
+            self.demands = self._traced_demands(4 * multiple) if demands is None else dict(demands)
+            most = int(self._memory // self.demands["bytes"])
+            self.grid = tiles.Grid(multiple, int(self.demands["reach"]), most)
 
     def announce(self, sizes: Iterable[tiles.Size]) -> None:
         """Chooses the array sizes for pictures of these sizes."""
@@ -257,6 +268,10 @@ class Programs:
         side = 4 * self.grid.multiple
         return streams.network(lambda mark: self._traced(side, mark))
 
+    def _traced_demands(self, side: int) -> dict[str, float]:
+        frame = self._traced(side)[1]
+        return {"reach": frame.reach, "bytes": _COPIES * frame.largest / side**2 + _PICTURE_BYTES}
+
     def _traced(self, side: int, mark: str | None = None) -> tuple[Any, frames.Frame]:
         """The generator's jaxpr as a function of a small picture, and what a frame has seen."""
         layout = frames.Layout(size=np.full((1, 2), side, np.int32), core=np.array([[0, side, 0, side]], np.int32))
@@ -328,10 +343,6 @@ def _cut(values: Any, tile: _Tile, scale: int) -> np.ndarray:
     rows = slice((top - tile.top) // scale, (bottom - tile.top) // scale)
     columns = slice((left - tile.left) // scale, (right - tile.left) // scale)
     return np.asarray(values)[rows, columns]
-
-
-def _bytes_per_pixel(frame: frames.Frame, side: int) -> float:
-    return _COPIES * frame.largest / side**2 + _PICTURE_BYTES
 
 
 def _spec(shape: tuple[int, ...], dtype: Any = np.float32) -> jax.ShapeDtypeStruct:

@@ -44,12 +44,12 @@ def main(argv: list[str] | None = None) -> int:
         os.environ.setdefault(variable, value)
 
     from gqst.plan import estimate, hardware, report
-    from gqst.runtime import progress
+    from gqst.runtime import caches, progress
 
     cfg = cli.load_config(flags)
     target = hardware.find(flags.target)
     estimated = estimate.estimate(
-        cfg, target, find_largest=not flags.no_search, cache=cli.cache("plans"), say=progress.say
+        cfg, target, find_largest=not flags.no_search, cache=caches.folder("plans"), say=progress.say
     )
     print(report.text(estimated))
     if flags.json is not None:
