@@ -28,9 +28,23 @@ def main(argv: list[str] | None = None) -> None:
         "--references",
         metavar="DIR|FILE.npz",
         help=(
-            "pictures of the style, or truths, which are matched with the outputs by name; "
+            "pictures of the style, or truths, which are matched with the outputs by name (--paired, --unpaired); "
             "or a .npz file of the style's statistics"
         ),
+    )
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--paired",
+        action="store_true",
+        default=None,
+        help="the references are truths, matched with the outputs by name (default: if more than half of the outputs "
+        "have one of their name)",
+    )
+    kind.add_argument(
+        "--unpaired",
+        dest="paired",
+        action="store_false",
+        help="the references are a set of pictures of the style, whatever their names",
     )
     parser.add_argument(
         "--save-statistics",
@@ -66,8 +80,8 @@ def main(argv: list[str] | None = None) -> None:
     cli.add_import_flag(parser)
     cli.add_process_flags(parser)
     flags = parser.parse_args(argv)
-    if flags.workdir is not None and (flags.references or flags.sources or flags.size):
-        parser.error("--references, --sources and --size go with --outputs")
+    if flags.workdir is not None and (flags.references or flags.sources or flags.size or flags.paired is not None):
+        parser.error("--references, --sources, --size, --paired and --unpaired go with --outputs")
     if flags.save_statistics is not None and flags.save_statistics.suffix != ".npz":
         parser.error("--save-statistics takes a file that ends in .npz")
     if flags.size is not None and len(flags.size) > 2:
@@ -88,7 +102,9 @@ def _evaluate(flags: argparse.Namespace) -> None:
 
     def comparison_of_flags() -> comparisons.Comparison:
         if flags.workdir is None:
-            return comparisons.from_folders(flags.outputs, flags.references, flags.sources, size=flags.size)
+            return comparisons.from_folders(
+                flags.outputs, flags.references, flags.sources, size=flags.size, paired=flags.paired
+            )
         generator = gqst.load_generator(flags.workdir, which=flags.checkpoint)
         about: dict[str, str | int] = {"run": str(flags.workdir), "checkpoint": generator.step}
         return comparisons.from_generator(generator, generator.config, about=about, split=flags.split)
@@ -104,11 +120,12 @@ def _evaluate(flags: argparse.Namespace) -> None:
     if not processes.is_first():
         return
     about = {**comparison.about, "network": flags.network}
-    print(table.text(about, results))
+    # Written before they are printed, so that no console can lose them.
     if flags.json is not None:
         table.write_json(flags.json, about, results)
     if flags.csv is not None:
         table.write_csv(flags.csv, results["outputs"])
+    print(table.text(about, results))
 
 
 if __name__ == "__main__":

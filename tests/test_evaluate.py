@@ -3,6 +3,9 @@
 import csv
 import json
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import skimage.metrics
 from PIL import Image
 
 from gqst import cli, evaluate
-from gqst.evaluation import networks
+from gqst.evaluation import evaluator, networks
 from gqst.metrics import sets
 from gqst.models.features import base as features_base
 from gqst.training import loop
@@ -36,6 +39,12 @@ def folders(tmp_path_factory):
     return root
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Metrics of sets for as few pictures as tests have."""
+    monkeypatch.setattr(evaluator, "FEWEST", 2)
+
+
 def _call(capsys, *arguments) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as end:
         cli.run(lambda: evaluate.main([str(a) for a in arguments]))
@@ -47,7 +56,7 @@ def _read(folder, i):
     return np.asarray(Image.open(folder / f"{i}.png"), np.float32) / np.float32(255)
 
 
-def test_folders_of_truths(capsys, folders, tmp_path):
+def test_folders_of_truths(few, capsys, folders, tmp_path):
     where = {name: folders / name for name in ("outputs", "truths", "sources")}
     flags = ["--outputs", where["outputs"], "--references", where["truths"], "--sources", where["sources"]]
     code, said, warned = _call(capsys, *flags, "--json", tmp_path / "a.json", "--csv", tmp_path / "deep" / "a.csv")
@@ -73,7 +82,7 @@ def test_folders_of_truths(capsys, folders, tmp_path):
     assert rows[0]["kid"] == "" and math.isfinite(float(rows[-1]["kid"]))
 
 
-def test_a_folder_against_a_style(capsys, folders, tmp_path):
+def test_a_folder_against_a_style(few, capsys, folders, tmp_path):
     flags = ["--outputs", folders / "outputs", "--references", folders / "style", "--size", "48"]
     code, said, _ = _call(capsys, *flags, "--json", tmp_path / "a.json", "--no-baselines")
     assert code == 0 and "against 4 of the style" in said and "biased" in said and "psnr" not in said
@@ -99,10 +108,11 @@ def test_one_style_picture_is_no_set(capsys, folders, tmp_path):
     Image.open(folders / "style" / "print0.png").save(tmp_path / "one" / "a.png")
     flags = ["--outputs", folders / "outputs", "--references", tmp_path / "one", "--sources", folders / "sources"]
     code, said, _ = _call(capsys, *flags, "--no-baselines")
-    assert code == 0 and "contrast_structure" in said and "kid" not in said
+    assert code == 0 and "contrast_structure" in said
+    assert "kid, frechet: not reported, 1 pictures of a set are fewer than 10" in said
 
 
-def test_statistics_of_a_style_take_the_place_of_its_pictures(capsys, folders, tmp_path):
+def test_statistics_of_a_style_take_the_place_of_its_pictures(few, capsys, folders, tmp_path):
     flags = ["--outputs", folders / "outputs", "--no-baselines", "--json", tmp_path / "a.json", "--references"]
     file = tmp_path / "deep" / "style.npz"
     report = []
@@ -155,7 +165,7 @@ def test_what_cannot_be_measured_is_said(capsys, monkeypatch, tmp_path, folders,
 
 
 @pytest.mark.slow
-def test_a_run_on_a_split_of_its_data(capsys, tmp_path):
+def test_a_run_on_a_split_of_its_data(few, capsys, tmp_path):
     changes = ["steps=2", "round_every=2", "checkpoint_every=2", "log_every=1", "generator.filters=4", "validation=2"]
     cfg = conftest.small("quickstart", *changes)
     loop.fit(cfg, tmp_path / "run", devices=1, quiet=True)
@@ -170,3 +180,64 @@ def test_a_run_on_a_split_of_its_data(capsys, tmp_path):
     note.write_text(note.read_text().replace('"validation": 2', '"validation": 0'))
     code, _, said = _call(capsys, "--workdir", tmp_path / "run", "--split", "validation")
     assert code == 2 and "has no split 'validation'; it has: train, test" in said
+
+
+def test_equal_pictures_give_no_nonsense(capsys, folders, tmp_path):
+    """As case "same" of clean-fid#36: a KID of -295, a PSNR of inf [nan, nan]."""
+    flags = ["--outputs", folders / "truths", "--references", folders / "truths", "--no-baselines"]
+    code, said, _ = _call(capsys, *flags, "--json", tmp_path / "a.json")
+    assert code == 0 and "nan" not in said
+    assert "psnr: infinite, since 5 of 5 pictures equal what they are compared with" in said
+    assert "kid, frechet: not reported, 5 pictures of a set are fewer than 10" in said
+    report = json.loads((tmp_path / "a.json").read_text(), parse_constant=None)
+    assert report["psnr"] is None and "psnr" not in report["intervals"] and "kid" not in report
+    assert set(report["notes"]) == {"psnr", "kid", "frechet"}
+
+
+def test_what_references_are_is_the_users_choice_and_told(capsys, folders, tmp_path):
+    flags = ["--outputs", folders / "outputs", "--references", folders / "truths", "--no-baselines"]
+    for more, told, metric in (
+        ([], "(matched by name, truths of 5 of 6 outputs; --unpaired takes them as a set of the style)", True),
+        (["--paired"], "(matched by name, truths of 5 of 6 outputs)", True),
+        (["--unpaired"], "(a set)", False),
+    ):
+        code, said, _ = _call(capsys, *flags, *more)
+        assert code == 0 and f"references: {folders / 'truths'} {told}" in said
+        assert ("ssim +" in said) == metric
+    said = _call(capsys, *flags[:2], "--references", folders / "style", "--paired")
+    assert said[0] == 2 and "no picture in" in said[2] and "--paired matches by name" in said[2]
+
+
+def test_outputs_without_a_partner_are_counted(capsys, folders, tmp_path):
+    for i in range(3):
+        Image.open(folders / "sources" / f"{i}.png").save(tmp_path / (f"{i}.png" if i else "0_fake.png"))
+    code, said, _ = _call(capsys, "--outputs", tmp_path, "--sources", folders / "sources", "--no-baselines")
+    where = folders / "sources"
+    assert code == 0 and "pictures: 2" in said
+    assert (
+        f"without sources: 1 of 3 outputs have no picture of their name in {where}, and are not measured: 0_f" in said
+    )
+    assert f"unused sources: 3 of 5 pictures in {where} have no output of their name" in said
+
+
+def test_two_references_of_one_name_are_an_error(capsys, folders, tmp_path):
+    for suffix in ("jpg", "png"):
+        Image.open(folders / "truths" / "0.png").save(tmp_path / f"0.{suffix}")
+    code, _, said = _call(capsys, "--outputs", tmp_path / ".." / tmp_path.name, "--sources", tmp_path)
+    assert code == 2 and f"{tmp_path} has two pictures for one name, 0.jpg and 0.png (--sources): remove one" in said
+
+
+def test_figures_are_written_whatever_the_console_and_the_names(environment, folders, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in (b"caf\xe9.png", "写.png".encode()):
+        (tmp_path / "in" / os.fsdecode(name)).write_bytes((folders / "truths" / "0.png").read_bytes())
+    arguments = ["--outputs", "in", "--sources", "in", "--no-baselines", "--csv", "a.csv", "--json", "a.json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gqst.evaluate", *arguments],
+        env={**environment, "PYTHONIOENCODING": "ascii"},
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    assert done.returncode == 0 and b"Traceback" not in done.stderr
+    assert json.loads((tmp_path / "a.json").read_text())["count"] == 2
+    assert "caf\\udce9.png" in (tmp_path / "a.csv").read_text("utf-8")

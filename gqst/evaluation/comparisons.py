@@ -23,6 +23,8 @@ _log = logging.getLogger("gqst")
 BATCH = 16
 """Pictures that are translated and measured at once."""
 
+_SHOWN = 3
+
 
 class Item(NamedTuple):
     """A picture to be measured; all are f32[h w 3] in [0, 1], of one size.
@@ -122,7 +124,12 @@ def from_generator(
 
 
 def from_folders(
-    outputs: str, references: str | None, originals: str | None, *, size: Sequence[int] | None = None
+    outputs: str,
+    references: str | None,
+    originals: str | None,
+    *,
+    size: Sequence[int] | None = None,
+    paired: bool | None = None,
 ) -> Comparison:
     """Returns the comparison of the pictures in a folder, which may come from anywhere.
 
@@ -131,34 +138,49 @@ def from_folders(
       references: Folder of truths (named like the outputs) or of pictures of the style, or a file of its features.
       originals: Folder of the sources, named like the outputs.
       size: Height and width, or one number for both, to which all are scaled and cropped; None is the first output's.
+      paired: Whether references are truths, matched with the outputs by name, or a set of pictures of the style,
+        whatever their names; None takes them as truths if more than half of the outputs have one of their name.
 
     Raises:
-      InputError: A folder is missing or empty, no picture can be read, or no source has the name of an output.
+      InputError: A folder is missing or empty, no picture can be read, no source or truth has the name of an output, or
+        two of them have the same name but for their suffix.
     """
     output_files = folders.listing(outputs, option="--outputs")
     stored = references is not None and references.endswith(feature_sets.SUFFIX)
     reference_files = folders.listing(references, option="--references") if references and not stored else None
     source_files = folders.listing(originals, option="--sources") if originals else None
     height, width = _size(output_files) if size is None else (size[0], size[-1])
-    truth_index = _by_name(reference_files)
-    source_index = _by_name(source_files)
     names = [_stem(output_files.name(i)) for i in range(len(output_files))]
+    about: dict[str, str | int] = {"outputs": outputs, "size": f"{width}x{height}"}
+    if scaled := _count_other_sizes(output_files, height, width):
+        about["scaled"] = f"{scaled} of {len(names)} outputs had another size and were scaled and cropped to it"
+    matched = len(set(names) & _stems(reference_files))
+    if paired and not matched:
+        raise types.InputError(f"no picture in {references} is named as one in {outputs}: --paired matches by name")
+    is_paired = 2 * matched > len(names) if paired is None else paired
+    if references:
+        about["references"] = f"{references} ({_kind(stored, is_paired, paired is not None, matched, len(names))})"
+    if originals:
+        about["sources"] = originals
+    truth_index = _by_name(reference_files, "--references") if is_paired else {}
+    source_index = _by_name(source_files, "--sources")
     # Only outputs with a truth and a source are measured, so that all metrics are of the same pictures.
     if source_files is not None and not any(name in source_index for name in names):
         raise types.InputError(f"no picture in {originals} is named as one in {outputs}: --sources are matched by name")
-    matched = sum(name in truth_index for name in names)
-    paired = 2 * matched > len(names)
+    for option, path, index in (("references", references, truth_index), ("sources", originals, source_index)):
+        if index:
+            about |= _unmatched(option, str(path), index, output_files, names)
 
     def items(*, untouched: bool = False) -> Iterator[Item]:
         for index, name in list(enumerate(names))[processes.process_slice()]:
             source = truth = None
             if source_files is not None:
                 source = _fitted(source_files, source_index.get(name), height, width)
-            if paired:
+            if is_paired:
                 assert reference_files is not None
                 truth = _fitted(reference_files, truth_index.get(name), height, width)
             output = source if untouched else _fitted(output_files, index, height, width)
-            if output is None or (source_files is not None and source is None) or (paired and truth is None):
+            if output is None or (source_files is not None and source is None) or (is_paired and truth is None):
                 continue
             yield Item(output_files.name(index), output, source, truth)
 
@@ -166,12 +188,6 @@ def from_folders(
     if reference_files is not None:
         style = functools.partial(_pictures, reference_files, height, width, processes.process_slice())
         palette = functools.partial(_pictures, reference_files, height, width, slice(None))
-    about: dict[str, str | int] = {"outputs": outputs, "size": f"{width}x{height}"}
-    if references:
-        kind = "statistics" if stored else "matched by name" if paired else "a set"
-        about["references"] = f"{references} ({kind})"
-    if originals:
-        about["sources"] = originals
     untouched = functools.partial(items, untouched=True) if source_files is not None else None
     return Comparison(
         about=about,
@@ -244,8 +260,60 @@ def _size(listing: folders.Files) -> tuple[int, int]:
     raise types.InputError(f"none of the {len(listing)} pictures in {listing.origin} can be read")
 
 
-def _by_name(listing: folders.Files | None) -> dict[str, int]:
-    return {} if listing is None else {_stem(listing.name(i)): i for i in range(len(listing))}
+def _count_other_sizes(listing: folders.Files, height: int, width: int) -> int:
+    count = 0
+    for path in listing.paths:
+        try:
+            count += decode.size(path) != (width, height)
+        except decode.UnreadableError:
+            continue  # named when it is measured
+    return count
+
+
+def _kind(stored: bool, paired: bool, asked: bool, matched: int, outputs: int) -> str:
+    """What references are taken for, and how to have it otherwise."""
+    if stored:
+        return "statistics"
+    if paired:
+        hint = "" if asked else "; --unpaired takes them as a set of the style"
+        return f"matched by name, truths of {matched} of {outputs} outputs{hint}"
+    hint = "" if asked or not matched else f"; {matched} of {outputs} outputs have one of their name: --paired matches"
+    return f"a set{hint}"
+
+
+def _unmatched(
+    option: str, path: str, index: Mapping[str, int], outputs: folders.Files, names: Sequence[str]
+) -> dict[str, str]:
+    """Lines for the report on pictures without a partner."""
+    lines = {}
+    alone = [outputs.name(i) for i, name in enumerate(names) if name not in index]
+    if alone:
+        shown = ", ".join(alone[:_SHOWN]) + (", ..." if len(alone) > _SHOWN else "")
+        lines[f"without {option}"] = (
+            f"{len(alone)} of {len(names)} outputs have no picture of their name in {path}, and are not measured: "
+            f"{shown}"
+        )
+    unused = len(index.keys() - set(names))
+    if unused:
+        lines[f"unused {option}"] = f"{unused} of {len(index)} pictures in {path} have no output of their name"
+    return lines
+
+
+def _stems(listing: folders.Files | None) -> set[str]:
+    return set() if listing is None else {_stem(listing.name(i)) for i in range(len(listing))}
+
+
+def _by_name(listing: folders.Files | None, option: str) -> dict[str, int]:
+    index: dict[str, int] = {}
+    for i in range(0 if listing is None else len(listing)):
+        assert listing is not None
+        earlier = index.setdefault(_stem(listing.name(i)), i)
+        if earlier != i:
+            raise types.InputError(
+                f"{listing.root} has two pictures for one name, {listing.name(earlier)} and {listing.name(i)} "
+                f"({option}): remove one"
+            )
+    return index
 
 
 def _stem(name: str) -> str:

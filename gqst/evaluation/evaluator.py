@@ -18,6 +18,9 @@ from gqst.models.features import base as features_base
 from gqst.runtime import devices, processes
 from gqst.runtime import progress as runtime_progress
 
+FEWEST = 10
+"""Fewest pictures of a set for metrics of sets; estimates from fewer say nothing."""
+
 _RESAMPLES = 1_000
 _AGAINST = {"truth": "truths", "source": "sources", "style": "style"}
 
@@ -67,7 +70,8 @@ class Evaluator:
           progress: Function called with the number of pictures measured so far.
 
         Returns:
-          The result; without metrics of sets if a set has fewer than 2 pictures.
+          The result; without metrics of sets, and with the reason, if a set has fewer than `FEWEST` pictures or both
+          are the same.
 
         Raises:
           InputError: There are no items.
@@ -90,14 +94,23 @@ class Evaluator:
             against |= compared
         by_metric = {name: np.asarray([row[name] for row in values.values()]) for name in against}
         means = {name: float(np.mean(column)) for name, column in by_metric.items()}
-        intervals = {name: _interval(column) for name, column in by_metric.items()}
+        known = {name: _interval(column) for name, column in by_metric.items()}
+        intervals = {name: ends for name, ends in known.items() if ends is not None}
+        notes = {
+            name: f"infinite, since {infinite} of {len(column)} pictures equal what they are compared with"
+            for name, column in by_metric.items()
+            if (infinite := int(np.isinf(column).sum()))
+        }
         style_count = 0
         if style is not None:
             reference = style if isinstance(style, FeatureSet) else self.features_of(style)
             style_count = reference.moments.count
-            if min(len(values), style_count) > 1:
+            reason = _no_sets(features, reference)
+            if reason is None:
                 self._add_sets(features, reference, means, intervals, against)
-        return results.Result(means, intervals, against, len(values), values, style_count)
+            else:
+                notes |= {m.name: reason for m in self._metrics if m.of_sets and m.network is not None}
+        return results.Result(means, intervals, against, len(values), values, style_count, notes)
 
     def _one_batch(self, batch: list[comparisons.Item]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """Values of a batch by metric, and the kind of picture that each metric compares with."""
@@ -222,14 +235,23 @@ def _batched(items: Iterable[_T], count: int) -> Iterator[list[_T]]:
         yield batch
 
 
-def _interval(values: Float[np.ndarray, "n"]) -> tuple[float, float]:
-    """95 % percentile interval of the mean (Efron 1979); the mean itself for a single picture."""
-    mean = float(np.mean(values))
-    if len(values) < 2 or math.isnan(mean):
-        return mean, mean
-    # The mean of pictures with an infinite PSNR has no standard error, which is not used.
-    with np.errstate(invalid="ignore"):
-        interval = scipy.stats.bootstrap(
-            (values,), np.mean, n_resamples=_RESAMPLES, batch=100, method="percentile", rng=np.random.default_rng(0)
-        ).confidence_interval
+def _no_sets(output: FeatureSet, reference: FeatureSet) -> str | None:
+    """Returns why two sets have no distance; None if they have one."""
+    smaller = min(output.moments.count, reference.moments.count)
+    if smaller < FEWEST:
+        return f"not reported, {smaller} pictures of a set are fewer than {FEWEST}"
+    if len(output.rows) == len(reference.rows) and {row.tobytes() for row in output.rows} == {
+        row.tobytes() for row in reference.rows
+    }:
+        return "not reported, both sets are the same pictures"
+    return None
+
+
+def _interval(values: Float[np.ndarray, "n"]) -> tuple[float, float] | None:
+    """95 % percentile interval of the mean (Efron 1979); None for a single picture and for infinite means."""
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    interval = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=_RESAMPLES, batch=100, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
     return float(interval.low), float(interval.high)

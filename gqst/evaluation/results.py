@@ -16,6 +16,7 @@ class Result:
       count: Number of pictures.
       pictures: Values of every picture by its name and by metric.
       style_count: Number of pictures in the style set; 0 without one.
+      notes: Why metrics are missing or infinite, by name.
     """
 
     means: Mapping[str, float]
@@ -24,3 +25,4 @@ class Result:
     count: int
     pictures: Mapping[str, Mapping[str, float]]
     style_count: int
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)

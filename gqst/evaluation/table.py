@@ -37,13 +37,14 @@ def text(about: Mapping[str, str | int], measured: Mapping[str, results.Result])
         ]
         for metric in shown
     ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines.append("")
-    for row in (head, ["-" * width for width in widths], *rows):
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    lines.append("")
-    lines.append("+ more is better, - less is better, ~ neither; [95 % interval]")
+    if rows:
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        for row in (head, ["-" * width for width in widths], *rows):
+            lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        lines += ["", "+ more is better, - less is better, ~ neither; [95 % interval]"]
     lines.extend(f"{metric.name}: {metric.describe(str(about['network']))}" for metric in shown)
+    lines.extend(f"{name}: {note}" for name, note in _noted(outputs.notes).items())
     if "frechet" in outputs.means and min(outputs.count, outputs.style_count) < _FEW:
         lines.append(f"frechet is biased upwards by so few pictures (fewer than {_FEW} of a set): rather look at kid")
     return "\n".join(lines)
@@ -59,6 +60,7 @@ def write_json(path: pathlib.Path, about: Mapping[str, str | int], measured: Map
     content["intervals"] = {name: [_number(x) for x in ends] for name, ends in outputs.intervals.items()}
     content["against"] = dict(outputs.against)
     content["definitions"] = {name: metrics.METRICS[name].describe(str(about["network"])) for name in outputs.means}
+    content["notes"] = dict(outputs.notes)
     content["baselines"] = {
         title: {name: _number(value) for name, value in result.means.items()} | {"count": result.count}
         for title, result in measured.items()
@@ -82,7 +84,16 @@ def write_csv(path: pathlib.Path, outputs: results.Result) -> None:
         rows.writerow([picture, *(values.get(name, "") for name in names)])
     rows.writerow(["(all)", *(outputs.means[name] for name in names)])
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(path, buffer.getvalue())
+    # Names in bytes that are no UTF-8 are written escaped.
+    files.write_text(path, buffer.getvalue().encode("utf-8", "backslashreplace").decode())
+
+
+def _noted(notes: Mapping[str, str]) -> dict[str, str]:
+    """Notes by the metrics that they are of, those with the same words together."""
+    together: dict[str, list[str]] = {}
+    for name, note in notes.items():
+        together.setdefault(note, []).append(name)
+    return {", ".join(names): note for note, names in together.items()}
 
 
 def _cell(result: results.Result, name: str) -> str:

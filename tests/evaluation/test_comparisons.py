@@ -33,7 +33,8 @@ def test_only_outputs_with_a_truth_are_measured_against_truths(folders):
     assert all(item.truth is None for item in comparison.items())
     pathlib.Path(folders["outputs"], "broken.png").unlink()
     comparison = comparisons.from_folders(folders["outputs"], folders["truths"], folders["sources"])
-    assert comparison.about["references"] == f"{folders['truths']} (matched by name)"
+    told = "matched by name, truths of 2 of 3 outputs; --unpaired takes them as a set of the style"
+    assert comparison.about["references"] == f"{folders['truths']} ({told})"
     assert comparison.about["size"] == "12x10" and comparison.total == 3
     for items in (comparison.items(), comparison.untouched()):
         assert [(item.name, float(item.truth.max())) for item in items] == [

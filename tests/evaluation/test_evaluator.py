@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from gqst.evaluation import evaluator
+from gqst.evaluation import evaluator, feature_sets
 
 
 def test_the_interval_is_that_of_efrons_percentiles():
@@ -23,8 +23,19 @@ def test_the_interval_is_that_of_efrons_percentiles():
 def test_intervals_of_few_equal_or_infinite_values(values):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        low, high = evaluator._interval(np.asarray(values))
-    if math.isfinite(sum(values)):
-        assert (low, high) == (0.25, 0.25)
-    else:
-        assert not math.isfinite(high)
+        interval = evaluator._interval(np.asarray(values))
+    assert interval == ((0.25, 0.25) if values == [0.25] * 3 else None)
+
+
+def _features(rows):
+    features = feature_sets.FeatureSet()
+    features.add(np.asarray(rows, np.float32))
+    return features
+
+
+def test_few_or_equal_pictures_have_no_distance():
+    rows = np.random.default_rng(0).random((20, 4), np.float32)
+    assert evaluator._no_sets(_features(rows[:10]), _features(rows[10:])) is None
+    few = evaluator._no_sets(_features(rows[:9]), _features(rows))
+    assert few == "not reported, 9 pictures of a set are fewer than 10"
+    assert evaluator._no_sets(_features(rows), _features(rows[::-1])) == "not reported, both sets are the same pictures"
