@@ -20,6 +20,14 @@ def main(argv: list[str] | None = None) -> None:
     pictures.add_argument("--outputs", metavar="DIR", help="folder of the pictures to measure")
     cli.add_checkpoint_flag(parser)
     parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="data.KEY=VALUE",
+        help="where the run's data is now, as in data.root=NEW; the run's files stay as they are",
+    )
+    parser.add_argument(
         "--split",
         choices=("test", "validation", "train"),
         help="split of the run's data (default: test, or validation if there is no test split)",
@@ -80,6 +88,8 @@ def main(argv: list[str] | None = None) -> None:
     cli.add_import_flag(parser)
     cli.add_process_flags(parser)
     flags = parser.parse_args(argv)
+    if wrong := [text for text in flags.set if flags.workdir is None or not text.startswith("data.")]:
+        parser.error(f"--set {wrong[0]}: only keys of data of a run (--workdir) can be set here")
     if flags.workdir is not None and (flags.references or flags.sources or flags.size or flags.paired is not None):
         parser.error("--references, --sources, --size, --paired and --unpaired go with --outputs")
     if flags.save_statistics is not None and flags.save_statistics.suffix != ".npz":
@@ -97,6 +107,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _evaluate(flags: argparse.Namespace) -> None:
     import gqst
+    from gqst import overrides
     from gqst.evaluation import comparisons, evaluator, table
     from gqst.runtime import processes
 
@@ -107,7 +118,10 @@ def _evaluate(flags: argparse.Namespace) -> None:
             )
         generator = gqst.load_generator(flags.workdir, which=flags.checkpoint)
         about: dict[str, str | int] = {"run": str(flags.workdir), "checkpoint": generator.step}
-        return comparisons.from_generator(generator, generator.config, about=about, split=flags.split)
+        if flags.set:
+            about["data"] = " ".join(flags.set)
+        cfg = overrides.override(generator.config, flags.set)
+        return comparisons.from_generator(generator, cfg, about=about, split=flags.split)
 
     comparison = processes.run_on_all(comparison_of_flags)
     results = evaluator.evaluate(

@@ -169,8 +169,9 @@ def test_a_run_on_a_split_of_its_data(few, capsys, tmp_path):
     changes = ["steps=2", "round_every=2", "checkpoint_every=2", "log_every=1", "generator.filters=4", "validation=2"]
     cfg = conftest.small("quickstart", *changes)
     loop.fit(cfg, tmp_path / "run", devices=1, quiet=True)
-    code, said, _ = _call(capsys, "--workdir", tmp_path / "run", "--json", tmp_path / "a.json")
-    assert code == 0 and "real style pictures" in said, said
+    moved = ["--set", "data.source=photos"]  # where they are already
+    code, said, _ = _call(capsys, "--workdir", tmp_path / "run", "--json", tmp_path / "a.json", *moved)
+    assert code == 0 and "real style pictures" in said and "data: data.source=photos" in said, said
     report = json.loads((tmp_path / "a.json").read_text())
     assert report["about"]["checkpoint"] == 2 and report["about"]["split"] == "test"
     assert report["count"] == len(report["pictures"]) == len(list((DEMO / "photos/test").glob("*.jpg")))
@@ -241,3 +242,9 @@ def test_figures_are_written_whatever_the_console_and_the_names(environment, fol
     assert done.returncode == 0 and b"Traceback" not in done.stderr
     assert json.loads((tmp_path / "a.json").read_text())["count"] == 2
     assert "caf\\udce9.png" in (tmp_path / "a.csv").read_text("utf-8")
+
+
+def test_only_where_the_data_of_a_run_is_can_be_set(capsys, tmp_path):
+    for flags in (["--workdir", tmp_path, "--set", "steps=3"], ["--outputs", tmp_path, "--set", "data.root=x"]):
+        code, _, said = _call(capsys, *flags)
+        assert code == 2 and "only keys of data of a run (--workdir) can be set here" in said

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import json
 import logging
 import os
 import pathlib
@@ -215,6 +216,16 @@ def load_ema(
                 f"the run in {directory.parent} has no direction {direction!r}; it has: {', '.join(directions)}"
             )
     raise types.InputError(f"no checkpoint in {directory} can be read")
+
+
+def noted_pictures(directory: pathlib.Path) -> list[int] | None:
+    """Returns the numbers of source and target pictures that the newest checkpoint notes; None without one."""
+    notes = {int(p.parent.name): p for p in directory.glob("*/_CHECKPOINT_METADATA") if p.parent.name.isdecimal()}
+    try:
+        content = json.loads(notes[max(notes)].read_text(encoding="utf-8"))
+        return content["custom_metadata"]["note"]["data"]["pictures"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def check_space(directory: pathlib.Path, needed: int) -> None:

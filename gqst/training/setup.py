@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import json
+import logging
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -13,11 +15,15 @@ from gqst import config, overrides, types
 from gqst.data import pipeline, sources
 from gqst.pictures import files
 from gqst.quality.memory import Memory
-from gqst.runtime import processes, profiler, progress, signals
+from gqst.runtime import lock, processes, profiler, progress, signals
 from gqst.training import checkpoint, log, parallel, summary
 from gqst.training.recipe import Recipe
 from gqst.training.rounds import FEWEST, Round
 from gqst.training.state import TrainState
+
+_CONFIG, _DATA = "config.json", "data.json"
+
+_log = logging.getLogger("gqst")
 
 OnRound = Callable[[int, Mapping[str, Any], pathlib.Path], None]
 """Called after every round, on process 0, with step, metrics and the path of the sample grid."""
@@ -86,13 +92,15 @@ def opened(
       InputError: Config, data or workdir cannot be used.
     """
     # 1. All input is checked, on all processes, before anything is written.
-    dataset, recipe, trainer = processes.run_on_all(lambda: _build(cfg, mode, devices))
+    dataset, recipe, trainer = processes.run_on_all(lambda: _build(cfg, workdir, mode, devices))
     processes.check_same("the config", overrides.flat(cfg))
     processes.check_same("the data", {name: split.sizes for name, split in dataset.splits.items()})
-    # 2. The folder belongs to this config, and all processes see it.
-    processes.run_on_first(lambda: _claim(workdir, cfg))
-    processes.run_on_all(lambda: _check_shared(workdir))
     with contextlib.ExitStack() as stack:
+        # 2. The folder belongs to this process and to this config, and all processes see it.
+        processes.run_on_first(lambda: checkpoint.check_writable(workdir))
+        processes.run_on_first(lambda: stack.enter_context(lock.held(workdir)))
+        processes.run_on_first(lambda: _claim(workdir, cfg, sources.fingerprint(dataset)))
+        processes.run_on_all(lambda: _check_shared(workdir))
         checkpoints = checkpoint.Checkpoints(
             workdir / "checkpoints", keep=cfg.keep_checkpoints, keep_every=cfg.keep_every
         )
@@ -172,9 +180,16 @@ def abstract(tree: Any) -> Any:
 
 
 def _build(
-    cfg: config.Config, mode: parallel.Mode, devices: int | None
+    cfg: config.Config, workdir: pathlib.Path, mode: parallel.Mode, devices: int | None
 ) -> tuple[sources.Dataset, Recipe, parallel.Parallel]:
-    dataset = sources.load(cfg)
+    try:
+        dataset = sources.load(cfg)
+    except types.InputError as error:
+        if (workdir / _CONFIG).exists():
+            raise types.InputError(
+                f"{error}; if the data has moved, give its new place, as in --set data.root=NEW, and the run goes on"
+            ) from error
+        raise
     recipe = Recipe(cfg, paired=dataset.paired)
     return (
         dataset,
@@ -201,26 +216,59 @@ def _chosen_devices(count: int | None) -> list[jax.Device]:
     return devices[:count]
 
 
-def _claim(workdir: pathlib.Path, cfg: config.Config) -> None:
-    """Writes the config into the folder; InputError if the folder belongs to a run of another config."""
-    checkpoint.check_writable(workdir)
-    path = workdir / "config.json"
+def _claim(workdir: pathlib.Path, cfg: config.Config, prints: Mapping[str, Any]) -> None:
+    """Writes the config and the data's fingerprint into the folder.
+
+    Raises:
+      InputError: The folder belongs to a run of another config, or of other data.
+    """
+    path = workdir / _CONFIG
     if path.exists():
         earlier = overrides.from_json(path.read_text(encoding="utf-8"), origin=str(path))
         changed = overrides.differences(earlier, cfg)
-        if changed:
-            key, (old, new) = next(iter(changed.items()))
-            more = f" and {len(changed) - 1} more keys" if len(changed) > 1 else ""
+        moved = {key: values for key, values in changed.items() if _is_place(key, values)}
+        others = {key: values for key, values in changed.items() if key not in moved}
+        if others:
+            key, (old, new) = next(iter(others.items()))
+            more = f" and {len(others) - 1} more keys" if len(others) > 1 else ""
             raise types.InputError(
                 f"{workdir} holds a run of another config: {key} is {old!r} there and {new!r} here{more}; "
                 "give another --workdir, or the config that it was started with"
             )
+        if moved:
+            _check_moved(workdir, moved, prints)
+    files.write_text(workdir / _DATA, json.dumps(prints, indent=1) + "\n")
     files.write_text(path, overrides.to_json(cfg))
+
+
+def _is_place(key: str, values: tuple[Any, Any]) -> bool:
+    return key.startswith("data.options.") and all(isinstance(value, str) for value in values)
+
+
+def _check_moved(workdir: pathlib.Path, moved: Mapping[str, tuple[str, str]], prints: Mapping[str, Any]) -> None:
+    """Tells that the data has moved; InputError if it is other data."""
+    where = ", ".join(f"{key.replace('.options', '')} from {old} to {new}" for key, (old, new) in moved.items())
+    counts = {domain: count for domain, (count, _) in prints.items()}
+    told = f"the same {counts['train/source']} and {counts['train/target']} pictures by name"
+    try:
+        earlier: Any = json.loads((workdir / _DATA).read_text(encoding="utf-8"))
+        same = earlier == dict(prints)
+    except (OSError, ValueError):
+        # A run of before fingerprints: its checkpoints note the numbers of training pictures.
+        earlier = checkpoint.noted_pictures(workdir / "checkpoints")
+        same = earlier in (None, [counts["train/source"], counts["train/target"]])
+        told = "only the numbers of pictures could be compared"
+    if not same:
+        raise types.InputError(
+            f"{workdir} holds a run of other data: {where} does not lead to the same pictures by number and name; give "
+            "another --workdir, or the data that it was started with"
+        )
+    _log.warning("the data has moved, %s: %s", where, told)
 
 
 def _check_shared(workdir: pathlib.Path) -> None:
     """Raises InputError if this process does not see what process 0 has written."""
-    if not (workdir / "config.json").exists():
+    if not (workdir / _CONFIG).exists():
         raise types.InputError(
             f"{workdir} of process 0 is not seen here: --workdir has to be on storage that all processes share"
         )

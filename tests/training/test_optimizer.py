@@ -1,9 +1,11 @@
 """Optimisers and learning rates at steps worked out by hand."""
 
+import inspect
 import math
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from gqst import config, types
@@ -46,12 +48,27 @@ def test_learning_rates(options, rates):
         ({"options": {"beta1": 0.5}}, ["'adam'", "'beta1'", "it takes: b1, b2"]),
         ({"options": {"learning_rate": 0.5}}, ["'adam'", "'learning_rate'"]),
         ({"name": "sgd", "options": {"b1": 0.5}}, ["'sgd'", "'b1'", "momentum"]),
+        ({"options": {"b2": "abc"}}, ["option 'b2' of optimiser 'adam' is 'abc': it takes a number from 0 to less"]),
+        ({"options": {"b1": None}}, ["option 'b1' of optimiser 'adam' is None: it takes a number from 0 to less"]),
+        ({"options": {"b2": 1.0}}, ["option 'b2' of optimiser 'adam' is 1.0"]),
+        ({"options": {"eps": math.nan}}, ["option 'eps' of optimiser 'adam' is nan: it takes a number of at least 0"]),
+        ({"options": {"eps": True}}, ["option 'eps' of optimiser 'adam' is True"]),
+        ({"options": {"nesterov": 1}}, ["option 'nesterov' of optimiser 'adam' is 1: it takes True or False"]),
+        ({"options": {"mu_dtype": "int8"}}, ["option 'mu_dtype' of optimiser 'adam' is 'int8'"]),
+        ({"name": "adamw", "options": {"mask": "x"}}, ["option 'mask' of optimiser 'adamw' is 'x'"]),
     ],
 )
 def test_what_does_not_fit(options, words):
     with pytest.raises(types.InputError) as caught:
         optimizer.build(config.Optimizer(**options), steps=100)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "nadam", "radam", "lion", "rmsprop", "sgd", "adabelief", "yogi"])
+def test_every_default_of_optax_passes(name):
+    parameters = inspect.signature(getattr(optax, name)).parameters
+    options = {key: p.default for key, p in parameters.items() if key != "learning_rate"}
+    optimizer.build(config.Optimizer(name=name, options=options), steps=10)
 
 
 def _first_steps(gradients, **options) -> np.ndarray:

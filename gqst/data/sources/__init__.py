@@ -1,8 +1,10 @@
 """Data sources. A new one is a new file in this package that registers itself."""
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable
+from typing import Any
 
 from gqst import config, registry, types
 from gqst.data.sources import base
@@ -17,6 +19,7 @@ __all__ = [
     "UnreadableError",
     "build",
     "check",
+    "fingerprint",
     "is_paired",
     "load",
 ]
@@ -73,6 +76,21 @@ def is_paired(choice: config.Choice) -> bool:
     """
     SOURCES.check(choice)
     return bool(SOURCES.declared(choice, "paired", default=False))
+
+
+def fingerprint(dataset: Dataset) -> dict[str, list[Any]]:
+    """Returns the number of pictures and a hash of their names by domain, as in `train/source`; opens no picture.
+
+    Names are relative to a domain's folder: data that is moved as a whole keeps its fingerprint.
+    """
+    prints: dict[str, list[Any]] = {}
+    for name, split in dataset.splits.items():
+        for role, pictures in (("source", split.source), ("target", split.target)):
+            digest = hashlib.sha256()
+            for index in range(len(pictures)):
+                digest.update(pictures.name(index).encode("utf-8", "surrogateescape") + b"\n")
+            prints[f"{name}/{role}"] = [len(pictures), digest.hexdigest()]
+    return prints
 
 
 def check(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> dict[str, tuple[int, int]]:
