@@ -21,12 +21,13 @@ def jax_generator(size: int, batch: int, filters: int, blocks: int) -> Callable[
     import jax
     import numpy as np
 
+    from gqst.inference.generator import Generator
     from gqst.models import base as models
 
     cfg = overrides.override(overrides.load("cyclegan"), [f"generator.filters={filters}", f"generator.blocks={blocks}"])
     pictures = np.random.default_rng(0).random((batch, size, size, 3), np.float32)
     variables = jax.jit(models.build_generator(cfg).init)(jax.random.key(0), pictures)
-    generator = restore.Generator(cfg, variables, 0)
+    generator = Generator(cfg, models.build_generator(cfg), variables, 0)
     return lambda: float(generator(pictures)[0, 0, 0, 0])
 
 
