@@ -1,6 +1,7 @@
 """Translation of many picture files: decoded and encoded in threads while the devices compute."""
 
 import collections
+import contextlib
 import dataclasses
 import errno
 import logging
@@ -253,7 +254,11 @@ def _batches(generator: Generator, todo: Sequence[int], sizes: Mapping[int, Size
     groups: dict[object, list[int]] = {}
     for index in todo:
         size = sizes[index]
-        groups.setdefault(None if size is None else generator.group(*size), []).append(index)
+        key: object = None
+        # One that does not fit into the memory fails when its turn comes.
+        with contextlib.suppress(MemoryError):
+            key = None if size is None else generator.group(*size)
+        groups.setdefault(key, []).append(index)
     batches = []
     for key, indices in groups.items():
         size = sizes[indices[0]]

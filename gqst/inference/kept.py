@@ -20,7 +20,7 @@ from gqst.pictures import files
 from gqst.runtime import caches
 
 _METADATA = "_CHECKPOINT_METADATA"
-_FORMAT = "1"
+_FORMAT = "2"
 _MOST_FILES = 32
 
 _log = logging.getLogger("gqst")

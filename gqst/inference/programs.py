@@ -1,6 +1,7 @@
 """A generator compiled for arrays of a few sizes, and applied to pictures of any size, whole or in tiles."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import os
@@ -50,8 +51,9 @@ class Programs:
       compiled: Number of programs compiled so far.
       device: The device.
       canvases: Sizes of the arrays that pictures are done in.
-      demands: Number of pixels beyond its own position that an output looks at (`reach`), and bytes of memory that a
-        pixel takes (`bytes`); empty for generators that take whole pictures only.
+      demands: Number of pixels beyond its own position that an output looks at (`reach`), bytes of memory that a pixel
+        takes (`bytes`), and pixels of the shortest side that fits into larger arrays (`least`); empty for generators
+        that take whole pictures only.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Programs:
         self.demands: dict[str, float] = {}
         multiple = getattr(module, "multiple", None)
         if multiple is not None:
-            self.demands = self._traced_demands(4 * multiple) if demands is None else dict(demands)
+            self.demands = self._traced_demands(multiple) if demands is None else dict(demands)
             most = int(self._memory // self.demands["bytes"])
             self.grid = tiles.Grid(multiple, int(self.demands["reach"]), most)
 
@@ -94,7 +96,9 @@ class Programs:
         if self.grid is None:
             return
         counts = collections.Counter(self.grid.padded(size) for size in sizes if self._is_framed(size))
-        self.canvases = tiles.canvases(counts, self.grid, most=MOST_PROGRAMS)
+        # Those that do not fit into the memory, even in tiles, fail by themselves.
+        with contextlib.suppress(MemoryError):
+            self.canvases = tiles.canvases(counts, self.grid, most=MOST_PROGRAMS)
 
     def per_call(self, size: tiles.Size) -> int:
         """Returns how many pictures of a size one call takes."""
@@ -104,7 +108,11 @@ class Programs:
         return 1 if self._is_tiled(size, canvas) else self._batch(canvas)
 
     def key(self, size: tiles.Size) -> object:
-        """Returns a value that is equal for pictures that can share a call."""
+        """Returns a value that is equal for pictures that can share a call.
+
+        Raises:
+          MemoryError: The memory allowed does not suffice for a picture of this size.
+        """
         if self.grid is None or not self._is_framed(size):
             return size
         canvas = self._canvas(size)
@@ -143,8 +151,18 @@ class Programs:
     def _whole(self, picture: np.ndarray, strength: float) -> np.ndarray:
         """A picture by a program of its own."""
         arguments = self._variables, pixels.to_unit(picture)[None], np.full(1, strength, np.float32)
+        if picture.shape not in self._programs:
+            self._check_memory(arguments)
         fake = self._run(picture.shape, self._apply, arguments)
         return pixels.from_unit(np.asarray(fake)[0], picture.dtype)
+
+    def _check_memory(self, arguments: tuple[Any, ...]) -> None:
+        """Raises MemoryError before the compiler's own allocation would end the process."""
+        equations = jax.make_jaxpr(self._apply)(*jax.tree.map(lambda x: _spec(x.shape, x.dtype), arguments)).jaxpr.eqns
+        sizes = [v.aval.size * v.aval.dtype.itemsize for e in equations for v in e.outvars if hasattr(v.aval, "size")]
+        needed, free = _COPIES * max(sizes, default=0), max(self._memory, _free_memory(self.device) // 2)
+        if needed > free:
+            raise MemoryError(f"it takes about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are allowed")
 
     def _together(self, pictures: Sequence[np.ndarray], canvas: tiles.Size, strength: float) -> list[np.ndarray]:
         """Pictures that fit into the arrays."""
@@ -268,9 +286,11 @@ class Programs:
         side = 4 * self.grid.multiple
         return streams.network(lambda mark: self._traced(side, mark))
 
-    def _traced_demands(self, side: int) -> dict[str, float]:
+    def _traced_demands(self, multiple: int) -> dict[str, float]:
+        side = 4 * multiple
         frame = self._traced(side)[1]
-        return {"reach": frame.reach, "bytes": _COPIES * frame.largest / side**2 + _PICTURE_BYTES}
+        per_pixel = _COPIES * frame.largest / side**2 + _PICTURE_BYTES
+        return {"reach": frame.reach, "bytes": per_pixel, "least": max(frame.least, multiple)}
 
     def _traced(self, side: int, mark: str | None = None) -> tuple[Any, frames.Frame]:
         """The generator's jaxpr as a function of a small picture, and what a frame has seen."""
@@ -321,8 +341,7 @@ class Programs:
 
     def _is_framed(self, size: tiles.Size) -> bool:
         """Whether a picture is large enough that borders are reflected once at most."""
-        assert self.grid is not None
-        return min(size) >= 2 * self.grid.multiple and min(size) > 3
+        return min(size) >= self.demands["least"]
 
     def _is_tiled(self, size: tiles.Size, canvas: tiles.Size) -> bool:
         assert self.grid is not None
@@ -351,11 +370,15 @@ def _spec(shape: tuple[int, ...], dtype: Any = np.float32) -> jax.ShapeDtypeStru
 
 def _memory(device: jax.Device) -> int:
     """Bytes that a program may take: half of what an accelerator has; on CPU 1.5 GiB, or half of what is free."""
+    free = _free_memory(device) // 2
+    return free if device.platform != "cpu" else min(_CPU_MEMORY, free)
+
+
+def _free_memory(device: jax.Device) -> int:
+    """Bytes of an accelerator's memory, or of what is free on CPU."""
     if device.platform != "cpu":
-        limit = (device.memory_stats() or {}).get("bytes_limit", 2**33)
-        return int(limit) // 2
+        return int((device.memory_stats() or {}).get("bytes_limit", 2**33))
     try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # not on this system
-        return _CPU_MEMORY
-    return min(_CPU_MEMORY, free // 2)
+        return 2 * _CPU_MEMORY

@@ -84,6 +84,7 @@ class Frame:
       values: Activations at those points, less those that were given.
       reach: Number of pixels beyond its own position that the output looks at.
       largest: Number of bytes of the largest activations, of one picture.
+      least: Number of pixels of the shortest side whose borders are reflected once at most.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Frame:
         self.values: dict[int, jax.Array] = {}
         self.reach = 0
         self.largest = 0
+        self.least = 1
         self._canvas = canvas
         self._layout = layout
         self._stored = {} if stored is None else stored
@@ -136,7 +138,10 @@ class Frame:
           pad: Width of the border.
           padding: "zero", or "reflect", for which pictures need more than `pad` pixels.
         """
-        self._watch(padded, pad, padded.shape[1] - 2 * pad)
+        rows = padded.shape[1] - 2 * pad
+        self._watch(padded, pad, rows)
+        if padding == "reflect":
+            self.least = max(self.least, (pad + 1) * self._scale(rows, 1))
         for axis in (1, 2):
             ends = self._ends(padded.shape[axis] - 2 * pad, axis)
             padded = jax.vmap(_mend, (0, 0, None, None, None))(padded, ends, pad, padding, axis - 1)

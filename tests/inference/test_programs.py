@@ -117,8 +117,10 @@ def test_memory_limits_the_arrays_not_the_picture():
     some([_picture(200, 220)], 1.0)
     [canvas] = some.canvases
     assert canvas[0] * canvas[1] * some.demands["bytes"] <= 2_000_000 and canvas != (200, 220)
+    little = _programs("resnet none", memory=100_000)
+    little.announce([(200, 220)])  # fails when its turn comes
     with pytest.raises(MemoryError, match="do not fit into the memory allowed"):
-        _programs("resnet none", memory=100_000)([_picture(200, 220)], 1.0)
+        little([_picture(200, 220)], 1.0)
 
 
 def test_slivers_have_a_program_of_their_own():
@@ -129,7 +131,7 @@ def test_slivers_have_a_program_of_their_own():
         some([_picture(3, 40)], 1.0)
 
 
-def test_generators_that_know_no_tiles_run_whole():
+def test_generators_that_know_no_tiles_run_whole(monkeypatch):
     class Darker(nn.Module):
         @nn.compact
         def __call__(self, x):
@@ -139,6 +141,10 @@ def test_generators_that_know_no_tiles_run_whole():
     assert some.grid is None and some.per_call((40, 40)) == 1
     picture = _picture(21, 17)
     np.testing.assert_allclose(some([picture], 1.0)[0], picture / 2)
+    monkeypatch.setattr(programs, "_free_memory", lambda device: 10_000)
+    little = programs.Programs(functools.partial(_apply, Darker()), Darker(), {}, jax.devices()[0])
+    with pytest.raises(MemoryError, match=r"it takes about .* GiB, and .* GiB are allowed"):
+        little([picture[:20]], 1.0)
 
 
 def test_a_result_that_is_not_finite_is_an_error():
