@@ -1,6 +1,7 @@
 """Flags, errors and caches that the entry points share."""
 
 import argparse
+import contextlib
 import importlib.util
 import logging
 import os
@@ -14,8 +15,14 @@ if TYPE_CHECKING:
     from gqst.runtime import processes
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Calls an entry point and exits: 0, 2 with a sentence for bad input, or 1 with one for a failed run."""
+def run(main: Callable[[], int | None], *, at_once: bool = False) -> None:
+    """Calls an entry point and exits: 0, 2 with a sentence for bad input, or 1 with one for a failed run.
+
+    Args:
+      main: The entry point.
+      at_once: Whether to end without taking the interpreter and JAX down, which takes a third of a second; for entry
+        points that leave nothing open.
+    """
     from gqst import types
 
     logging.basicConfig(format="gqst: %(message)s", level=logging.ERROR)
@@ -40,6 +47,12 @@ def run(main: Callable[[], int | None]) -> None:
         _fail(f"{prefix}{error.strerror or error}", 2)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    if at_once:
+        for stream in (sys.stdout, sys.stderr):
+            # Whoever read the output may be gone.
+            with contextlib.suppress(BrokenPipeError):
+                stream.flush()
+        os._exit(code or 0)
     sys.exit(code or 0)
 
 

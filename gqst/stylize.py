@@ -217,4 +217,4 @@ def _about(flags: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, at_once=True)

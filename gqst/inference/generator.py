@@ -68,7 +68,12 @@ class Generator:
         def apply(variables: Any, pictures: jax.Array, strength: jax.Array) -> jax.Array:
             fakes = translate.translate(module, variables, pictures, keep_colors=cfg.keep_colors)
             fakes = color.recolor(fakes, pictures) if keep_colors else fakes
-            return color.blend(pictures, fakes, strength[:, None, None, None])
+            # At full strength nothing is blended, and no logarithm computed.
+            return jax.lax.cond(
+                jnp.all(strength >= 1),
+                lambda: fakes,
+                lambda: color.blend(pictures, fakes, strength[:, None, None, None]),
+            )
 
         self._make = lambda device: programs.Programs(apply, module, variables, device, memory=memory, demands=demands)
         self._programs = self._make(jax.local_devices()[0])

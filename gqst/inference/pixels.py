@@ -19,9 +19,12 @@ def from_unit(values: Float[np.ndarray, "*s"], kind: Any) -> np.ndarray:
     Raises:
       FloatingPointError: A value is not finite.
     """
-    if not np.isfinite(values).all():
+    # A sum is finite only if all of its terms are, and takes no second array.
+    if not np.isfinite(values.sum()):
         raise FloatingPointError("the generator's output is not finite")
     if kind == np.float32:
         return values
     white = np.iinfo(kind).max
-    return np.round(np.clip(values, 0.0, 1.0) * np.float32(white)).astype(kind)
+    scaled = values * np.float32(white)
+    np.rint(scaled, out=scaled)
+    return np.clip(scaled, 0, white, out=scaled).astype(kind)
