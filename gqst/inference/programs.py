@@ -1,7 +1,6 @@
 """A generator compiled for arrays of a few sizes, and applied to pictures of any size, whole or in tiles."""
 
 import collections
-import contextlib
 import dataclasses
 import functools
 import os
@@ -82,6 +81,7 @@ class Programs:
         self.device = device
         self._memory = _memory(device) if memory is None else memory
         self._programs: dict[Any, Any] = {}
+        self._counts: dict[tiles.Size, int] = {}  # pictures a call, by array size
         self.canvases: list[tiles.Size] = []
         self.grid: tiles.Grid | None = None
         self.demands: dict[str, float] = {}
@@ -96,16 +96,16 @@ class Programs:
         if self.grid is None:
             return
         counts = collections.Counter(self.grid.padded(size) for size in sizes if self._is_framed(size))
-        # Those that do not fit into the memory, even in tiles, fail by themselves.
-        with contextlib.suppress(MemoryError):
-            self.canvases = tiles.canvases(counts, self.grid, most=MOST_PROGRAMS)
+        # Those that do not fit into the memory, even in tiles, fail when their turn comes.
+        possible = {size: count for size, count in counts.items() if _is_possible(size, self.grid)}
+        self.canvases = tiles.canvases(possible, self.grid, most=MOST_PROGRAMS)
 
     def per_call(self, size: tiles.Size) -> int:
         """Returns how many pictures of a size one call takes."""
         if self.grid is None or not self._is_framed(size):
             return 1
         canvas = self._canvas(size)
-        return 1 if self._is_tiled(size, canvas) else self._batch(canvas)
+        return 1 if self._is_tiled(size, canvas) else self._counts.setdefault(canvas, self._batch(canvas))
 
     def key(self, size: tiles.Size) -> object:
         """Returns a value that is equal for pictures that can share a call.
@@ -140,10 +140,11 @@ class Programs:
             else:
                 shared.setdefault(canvas, []).append(index)
         for canvas, indices in shared.items():
-            count = self._batch(canvas)
+            # Of pictures that nobody announced, a call takes as many as came first, not all that it could.
+            count = self._counts.setdefault(canvas, min(self._batch(canvas), 2 ** (len(indices) - 1).bit_length()))
             for first in range(0, len(indices), count):
                 some = indices[first : first + count]
-                fakes = self._together([pictures[index] for index in some], canvas, strength)
+                fakes = self._together([pictures[index] for index in some], canvas, count, strength)
                 for index, fake in zip(some, fakes, strict=True):
                     results[index] = fake
         return [result for result in results if result is not None]
@@ -164,9 +165,10 @@ class Programs:
         if needed > free:
             raise MemoryError(f"it takes about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are allowed")
 
-    def _together(self, pictures: Sequence[np.ndarray], canvas: tiles.Size, strength: float) -> list[np.ndarray]:
-        """Pictures that fit into the arrays."""
-        count = self._batch(canvas)
+    def _together(
+        self, pictures: Sequence[np.ndarray], canvas: tiles.Size, count: int, strength: float
+    ) -> list[np.ndarray]:
+        """At most `count` pictures that fit into the arrays."""
         # The first picture fills up the arrays that are left.
         filled = [*pictures, *[pictures[0]] * (count - len(pictures))]
         arrays = np.zeros((count, *canvas, 3), np.float32)
@@ -354,6 +356,14 @@ class Programs:
         rows, columns = self.grid.padded(picture.shape[:2])
         extra = ((0, rows - picture.shape[0]), (0, columns - picture.shape[1]), (0, 0))
         return picture if rows + columns == sum(picture.shape[:2]) else np.pad(picture, extra, mode="reflect")
+
+
+def _is_possible(size: tiles.Size, grid: tiles.Grid) -> bool:
+    try:
+        tiles.fitting(size, grid)
+    except MemoryError:
+        return False
+    return True
 
 
 def _cut(values: Any, tile: _Tile, scale: int) -> np.ndarray:

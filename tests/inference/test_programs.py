@@ -118,7 +118,8 @@ def test_memory_limits_the_arrays_not_the_picture():
     [canvas] = some.canvases
     assert canvas[0] * canvas[1] * some.demands["bytes"] <= 2_000_000 and canvas != (200, 220)
     little = _programs("resnet none", memory=100_000)
-    little.announce([(200, 220)])  # fails when its turn comes
+    little.announce([(200, 220), (12, 16)])  # the first fails when its turn comes
+    assert little.canvases == [(12, 16)]
     with pytest.raises(MemoryError, match="do not fit into the memory allowed"):
         little([_picture(200, 220)], 1.0)
 
@@ -163,3 +164,13 @@ def test_moments_of_parts_are_those_of_all():
         total = streams.merged(total, moments)
     np.testing.assert_allclose(total.mean, values.mean(0))
     np.testing.assert_allclose(total.variance, values.var(0))
+
+
+def test_a_batch_that_nobody_announced_is_one_call_without_filling():
+    some = _programs("resnet none")
+    shapes = []
+    run = some._run
+    some._run = lambda key, *rest: shapes.append(key) or run(key, *rest)
+    some([_picture(24, 32, seed) for seed in range(4)], 1.0)
+    some([_picture(24, 32, seed) for seed in range(7)], 1.0)
+    assert shapes == [((24, 32), 4)] * 3 and some.compiled == 1
