@@ -132,8 +132,9 @@ def _find(path: str | pathlib.Path) -> pathlib.Path:
 
 
 def _to_dict(cfg: config.Config) -> dict[str, Any]:
-    # By way of JSON, so that a config compares equal to itself read back from a file.
-    return json.loads(pydantic.TypeAdapter(config.Config).dump_json(cfg))
+    # By way of JSON, so that a config compares equal to itself read back from a file; by Python's own, which escapes
+    # paths in bytes that are no UTF-8.
+    return json.loads(json.dumps(pydantic.TypeAdapter(config.Config).dump_python(cfg, mode="json")))
 
 
 def _from_dict(tree: Mapping[str, Any], origin: str) -> config.Config:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
@@ -249,10 +250,11 @@ def test_a_missing_file_lists_the_bundled_ones():
     assert all(name in message for name in ("cyclegan", "pix2pix", "quickstart", "style_image"))
 
 
-@pytest.mark.parametrize("name", ["2024", "007", "1e3", "1_000", "0x10", "1.50"])
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "2024", "007", "1e3", "1_000", "0x10", "1.50"])
 def test_folders_that_look_like_numbers_stay_text(name):
     cfg = overrides.override(overrides.load("quickstart"), ["data=folders", f"data.root={name}"])
     assert cfg.data.options == {"root": name}
+    overrides.to_json(cfg).encode()
     assert overrides.from_json(overrides.to_json(cfg), origin="here") == cfg
 
 
