@@ -57,7 +57,8 @@ class Context(struct.PyTreeNode):
       identity: G(target), if a term needs "identity".
       logits: Logits of the discriminator, if a term needs "logits", and in every discriminator's term.
       activations: Activations of the discriminator, if a term needs "activations".
-      features: Features in frozen networks, f32[b h' w' c] by network, picture and layer, as listed in `Term.features`.
+      features: Features in frozen networks, f32[b h' w' c] by network, `FeatureSpec.view` and layer, as listed in
+        `Term.features`.
       frozen: Parameters of the frozen networks by name.
       encoded: Activations of the generator's encoder, f32[b h' w' c] by picture and layer, as listed in `Term.encoder`.
       heads: Parameters of the terms' heads, by the names under which the terms are registered.
@@ -86,11 +87,18 @@ class FeatureSpec(NamedTuple):
       network: Name of the network in the registry of feature networks.
       picture: Picture that the network is applied to.
       layers: Names of the layers.
+      halvings: Number of times that the picture is halved before.
     """
 
     network: str
     picture: Picture
     layers: tuple[str, ...]
+    halvings: int = 0
+
+    @property
+    def view(self) -> str:
+        """Name under which a context holds the features: that of the picture, or with halvings as in `fake/1`."""
+        return f"{self.picture}/{self.halvings}" if self.halvings else self.picture
 
 
 class EncoderSpec(NamedTuple):
@@ -230,10 +238,10 @@ def needs(objective: Sequence[Entry], need: Need) -> bool:
 
 
 def features(objective: Sequence[Entry]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Returns all features that the terms read: names of layers by network and picture."""
+    """Returns all features that the terms read: names of layers by network and view of a picture."""
     layers: dict[str, dict[str, set[str]]] = {}
     for spec in (spec for entry in objective for spec in entry.term.features):
-        layers.setdefault(spec.network, {}).setdefault(spec.picture, set()).update(spec.layers)
+        layers.setdefault(spec.network, {}).setdefault(spec.view, set()).update(spec.layers)
     return {
         network: {picture: tuple(sorted(names)) for picture, names in pictures.items()}
         for network, pictures in layers.items()

@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import pydantic
 from jaxtyping import Array, Float
 
 from gqst import metrics
@@ -15,7 +16,7 @@ _ALEXNET = tuple(f"relu{n}" for n in range(1, 6))
 _LPIPS_HEADS = tuple(f"lin{n}" for n in range(1, 6))
 
 Form = Literal["moments", "gram"]
-Distance = Literal["l1", "l2"]
+Distance = Literal["l1", "l2", "relative"]
 Reference = Literal["source", "target"]
 
 
@@ -65,33 +66,47 @@ class Style(base.Term):
     Attributes:
       form: `moments`, mean and deviation of each channel (Huang and Belongie 2017, equation 13), or `gram`, Gram
         matrices over positions, divided by the number of positions (Gatys et al. 2016, section 2.2).
-      distance: `l1`, the mean absolute difference, which pulls towards the median of the targets, or `l2`, the mean
-        squared difference, which pulls towards their mean.
+      distance: `l1`, the mean absolute difference, which pulls towards the median of the targets; `l2`, the mean
+        squared difference, which pulls towards their mean; or `relative`, the squared difference over the square of
+        the targets' statistics, so that all layers count alike.
       network: Frozen network that the features are taken from.
       layers: Layers over which differences are averaged.
+      halvings: Numbers of times that pictures are halved before the network sees them: (0, 1) compares brushwork at
+        the crops' own size and at half of it, where the same layers see strokes twice as wide.
     """
 
     form: Form = "moments"
     distance: Distance = "l1"
     network: str = "vgg16"
     layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+    halvings: tuple[pydantic.NonNegativeInt, ...] = (0,)
 
     @property
     def features(self) -> tuple[base.FeatureSpec, ...]:
-        """Features of fakes and targets."""
-        return tuple(base.FeatureSpec(self.network, picture, self.layers) for picture in ("fake", "target"))
+        """Features of fakes and targets at all sizes."""
+        return tuple(self._spec(picture, halvings) for halvings in self.halvings for picture in ("fake", "target"))
 
     def __call__(self, context: base.Context) -> Float[Array, "b"]:
         """Returns the loss of each picture; reads `features`."""
-        features, distance = context.features[self.network], _DISTANCES[self.distance]
+        features = context.features[self.network]
         total = jnp.zeros(())
-        for layer in self.layers:
-            fake, target = (self._statistics(features[picture][layer]) for picture in ("fake", "target"))
-            total = total + sum(base.mean_per_picture(distance(a - b)) for a, b in zip(fake, target, strict=True))
-        return total / len(self.layers)
+        for halvings in self.halvings:
+            views = [features[self._spec(picture, halvings).view] for picture in ("fake", "target")]
+            for layer in self.layers:
+                fake, target = (self._statistics(view[layer]) for view in views)
+                total = total + sum(self._difference(a, b) for a, b in zip(fake, target, strict=True))
+        return total / (len(self.layers) * len(self.halvings))
+
+    def _spec(self, picture: Literal["fake", "target"], halvings: int) -> base.FeatureSpec:
+        return base.FeatureSpec(self.network, picture, self.layers, halvings)
 
     def _statistics(self, x: jax.Array) -> tuple[jax.Array, ...]:
         return _moments(x) if self.form == "moments" else (_gram(x),)
+
+    def _difference(self, fake: jax.Array, target: jax.Array) -> Float[Array, "b"]:
+        if self.distance != "relative":
+            return base.mean_per_picture(_DISTANCES[self.distance](fake - target))
+        return base.mean_per_picture((fake - target) ** 2) / (base.mean_per_picture(target**2) + 1e-6)
 
 
 @base.TERMS.register("discriminator_perceptual")

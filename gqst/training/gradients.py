@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from gqst import types
 from gqst.losses import base as losses
@@ -239,11 +240,20 @@ def _verdict(
 
 
 def _features(recipe: Recipe, frozen: Frozen, pictures: Mapping[str, jax.Array]) -> Features:
-    """The activations of the frozen networks for terms and discriminator; each picture goes through once."""
+    """The activations of the frozen networks for terms and discriminator; each view goes through once."""
     return {
-        network: {name: _apply(recipe, frozen, network, pictures[name], layers) for name, layers in wanted.items()}
+        network: {
+            view: _apply(recipe, frozen, network, _viewed(pictures, view), layers) for view, layers in wanted.items()
+        }
         for network, wanted in recipe.feature_layers.items()
     }
+
+
+def _viewed(pictures: Mapping[str, jax.Array], view: str) -> jax.Array:
+    """A picture as `FeatureSpec.view` names it: its own size, or halved some times."""
+    name, _, halvings = view.partition("/")
+    side = 2 ** int(halvings or 0)
+    return nn.avg_pool(pictures[name], (side, side), strides=(side, side)) if side > 1 else pictures[name]
 
 
 def _apply(

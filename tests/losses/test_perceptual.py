@@ -40,7 +40,7 @@ def _value(term, context):
 def test_content(rng):
     seen = _features(rng, "fake", "source")
     term = _term("content", layers=("a", "b"))
-    assert term.features == (("vgg16", "fake", ("a", "b")), ("vgg16", "source", ("a", "b")))
+    assert term.features == (("vgg16", "fake", ("a", "b"), 0), ("vgg16", "source", ("a", "b"), 0))
     expected = np.mean([np.abs(seen["fake"][x] - seen["source"][x]).mean((1, 2, 3)) for x in "ab"], axis=0)
     np.testing.assert_allclose(_value(term, _context(features={"vgg16": seen})), expected, rtol=1e-5)
 
@@ -83,6 +83,27 @@ def test_style_by_gram_matrices(rng):
     expected = np.abs(grams[0] - grams[1]).mean((1, 2))
     actual = _value(_term("style", form="gram", layers=("a",)), _context(features={"vgg16": seen}))
     np.testing.assert_allclose(actual, expected, rtol=1e-4)
+
+
+def test_relative_style_counts_layers_alike_whatever_their_scale(rng):
+    seen = _features(rng, "fake", "target")
+    grams = [[np.stack([x.reshape(12, 5).T @ x.reshape(12, 5) / 12 for x in seen[p][a]]) for a in "ab"] for p in seen]
+    expected = sum(
+        ((fake - target) ** 2).mean((1, 2)) / (target**2).mean((1, 2)) for fake, target in zip(*grams, strict=True)
+    )
+    term = _term("style", form="gram", distance="relative", layers=("a", "b"))
+    np.testing.assert_allclose(_value(term, _context(features={"vgg16": seen})), expected / 2, rtol=1e-4)
+    larger = {picture: {"a": x["a"], "b": 9.0 * x["b"]} for picture, x in seen.items()}
+    np.testing.assert_allclose(_value(term, _context(features={"vgg16": larger})), expected / 2, rtol=1e-4)
+
+
+def test_style_at_two_sizes_reads_the_features_of_both(rng):
+    seen = _features(rng, "fake", "target", "fake/1", "target/1")
+    term = _term("style", layers=("a",), halvings=(0, 1))
+    assert [spec.view for spec in term.features] == ["fake", "target", "fake/1", "target/1"]
+    halved = {name.removesuffix("/1"): x for name, x in seen.items() if name.endswith("/1")}
+    each = [_value(_term("style", layers=("a",)), _context(features={"vgg16": x})) for x in (seen, halved)]
+    np.testing.assert_allclose(_value(term, _context(features={"vgg16": seen})), np.mean(each, axis=0), rtol=1e-5)
 
 
 def test_style_does_not_mind_where_things_are(rng):
