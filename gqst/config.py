@@ -165,6 +165,9 @@ class Config:
         which takes between 1 and 64. A data source with a validation split of its own uses that. 0 holds out nothing,
         and rounds then use training pictures.
       samples: Number of held-out pictures in a sample grid, one per row.
+      round_size: Side in pixels of the squares of held-out pictures that rounds look at, at the scale of training
+        (`preprocess.load_size`, or a picture's own size); a smaller picture is enlarged to it. None takes `image_size`:
+        set it to the size at which pictures will be used, because a crop does not show what becomes of a whole.
       round_pictures: Largest number of held-out pictures of each domain that a round measures; never fewer than
         `samples`.
       metrics: Names of registered metrics (`gqst.metrics`) that rounds measure besides those that they always measure:
@@ -220,6 +223,7 @@ class Config:
     preprocess: Preprocess = Preprocess()
     validation: Fraction | pydantic.NonNegativeInt = 0.05
     samples: pydantic.PositiveInt = 4
+    round_size: Annotated[int, pydantic.Field(ge=16)] | None = None
     round_pictures: pydantic.PositiveInt = 64
     metrics: tuple[str, ...] = ("kid", "lpips", "content_retention")
     generator: Choice = Choice(name="resnet")

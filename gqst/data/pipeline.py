@@ -1,5 +1,6 @@
 """Endless training batches, and the fixed pictures of the rounds."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -169,6 +170,7 @@ def held_out(
     """
     if count < 1:
         raise ValueError(f"count is {count}: there is nothing to hold out")
+    cfg = _viewed(cfg)
     loaded = [loader.spread(count) for loader in _loaders(split, cfg)]
     columns = [column for pictures in loaded for column in zip(*pictures.values(), strict=True)]
     names = [list(pictures) for pictures in loaded]
@@ -177,6 +179,15 @@ def held_out(
         # The same damage in every round, so that rounds compare.
         source = np.stack([split.degrade(x, np.random.default_rng((cfg.seed, i))) for i, x in enumerate(source)])
     return {"source": source, "target": target}, {"source": names[0], "target": names[-1]}
+
+
+def _viewed(cfg: config.Config) -> config.Config:
+    """The config with crops as rounds and evaluations look at them: of the scale of training, but `round_size` wide."""
+    if cfg.round_size is None:
+        return cfg
+    load_size = transforms.load_size(cfg.preprocess, cfg.image_size)
+    preprocess = dataclasses.replace(cfg.preprocess, load_size=load_size)
+    return dataclasses.replace(cfg, image_size=cfg.round_size, preprocess=preprocess)
 
 
 def iterate_crops(
@@ -192,6 +203,7 @@ def iterate_crops(
       domain: The domain.
       share: Slice of the pictures' indices.
     """
+    cfg = _viewed(cfg)
     loader = _loaders(split, cfg)[0 if domain == "source" else -1]
     for index in range(len(loader))[share]:
         try:

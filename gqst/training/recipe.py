@@ -50,7 +50,7 @@ class Recipe:
         metrics.of_round(
             cfg.metrics,
             [target.metric for target in self.targets],
-            side=cfg.image_size,
+            side=cfg.round_size or cfg.image_size,
             paired=self.paired,
             cycled=self.cycled,
         )

@@ -1,5 +1,6 @@
 """Batches: order, resuming, sharding, pairs, and the pictures of the rounds."""
 
+import dataclasses
 import itertools
 import json
 import logging
@@ -258,6 +259,17 @@ def test_held_out_pictures_are_fixed_centre_crops(dataset):
     scaled = config.Config(image_size=16, preprocess=config.Preprocess(random_scale=(0.5, 2.0)))
     again, _ = pipeline.held_out(dataset.train, scaled, 3)
     assert all(np.array_equal(held[key], again[key]) for key in held)
+
+
+def test_held_out_pictures_are_as_large_as_rounds_look_at_them(dataset):
+    whole = config.Config(image_size=16, round_size=40, preprocess=config.Preprocess(load_size=40))
+    held, names = pipeline.held_out(dataset.train, whole, 3)
+    assert held["source"].shape == (3, 40, 40, 3)
+    # The middle of it is the crop at the scale of training.
+    crops, same = pipeline.held_out(dataset.train, dataclasses.replace(whole, round_size=None), 3)
+    assert names == same
+    np.testing.assert_array_equal(held["source"][:, 12:28, 12:28], crops["source"])
+    assert next(pipeline.iterate_crops(dataset.train, whole, "target"))[1][0].shape == (40, 40, 3)
 
 
 def test_held_out_takes_others_for_what_cannot_be_read(unpaired):
