@@ -52,7 +52,11 @@ class Evaluator:
         self._measure = jax.jit(
             networks.measure, static_argnums=0, compiler_options=devices.compile_options(1, self._mesh.devices)
         )
-        self._styles: dict[comparisons.Pictures, FeatureSet] = {}
+        self._statistics = jax.jit(
+            lambda params, pictures: networks.style_statistics(of_pictures, params, pictures),
+            compiler_options=devices.compile_options(1, self._mesh.devices),
+        )
+        self._styles: dict[comparisons.Pictures, tuple[FeatureSet, networks.Styles]] = {}
 
     def __call__(
         self,
@@ -77,10 +81,12 @@ class Evaluator:
           InputError: There are no items.
         """
         features = FeatureSet()
+        # Stored features have no statistics of layers.
+        reference, statistics = (style, None) if isinstance(style, FeatureSet | None) else self._style_of(style)
         values: dict[str, dict[str, float]] = {}
         against: dict[str, str] = {}
         for batch in processes.lockstep(_batched(items, self._batch_size)):
-            columns, compared = self._one_batch(batch)
+            columns, compared = self._one_batch(batch, statistics)
             against |= compared
             rows = [{name: float(column[i]) for name, column in columns.items()} for i in range(len(batch))]
             values |= processes.gather_in_order([(item.name, row) for item, row in zip(batch, rows, strict=True)])
@@ -102,8 +108,7 @@ class Evaluator:
             if (infinite := int(np.isinf(column).sum()))
         }
         style_count = 0
-        if style is not None:
-            reference = style if isinstance(style, FeatureSet) else self.features_of(style)
+        if reference is not None:
             style_count = reference.moments.count
             reason = _no_sets(features, reference)
             if reason is None:
@@ -112,7 +117,9 @@ class Evaluator:
                 notes |= {m.name: reason for m in self._metrics if m.of_sets and m.network is not None}
         return results.Result(means, intervals, against, len(values), values, style_count, notes)
 
-    def _one_batch(self, batch: list[comparisons.Item]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    def _one_batch(
+        self, batch: list[comparisons.Item], styles: networks.Styles | None
+    ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """Values of a batch by metric, and the kind of picture that each metric compares with."""
         values: dict[str, np.ndarray] = {}
         against: dict[str, str] = {}
@@ -129,7 +136,7 @@ class Evaluator:
         for kind, chosen, references in (("truth", with_truths, truths), ("source", with_sources, sources)):
             if references and chosen:
                 pair = self._mesh.shard((outputs, np.stack(references)))
-                columns = jax.device_get(self._measure(chosen, self._params, *pair))
+                columns = jax.device_get(self._measure(chosen, self._params, *pair, styles))
                 values |= {name: column[: len(batch)] for name, column in columns.items()}
                 against |= dict.fromkeys(columns, _AGAINST[kind])
         return values, against
@@ -165,12 +172,29 @@ class Evaluator:
 
     def features_of(self, pictures: comparisons.Pictures) -> FeatureSet:
         """Returns the features of a style set, of all processes' shares; its pictures are read once for all calls."""
-        features = self._styles.get(pictures)
-        if features is None:
-            features = self._styles[pictures] = FeatureSet()
+        return self._style_of(pictures)[0]
+
+    def _style_of(self, pictures: comparisons.Pictures) -> tuple[FeatureSet, networks.Styles]:
+        """Features of a style set, and the mean statistics of its pictures for metrics that take them."""
+        if pictures not in self._styles:
+            features = FeatureSet()
+            weighted: list[tuple[int, dict[str, list[list[list[float]]]]]] = []
             for batch in processes.lockstep(_batched(pictures(), self._batch_size)):
                 features.add(self._features(batch))
-        return features
+                if batch:
+                    own = jax.device_get(self._statistics(self._params, np.stack(batch)))
+                    weighted.append((len(batch), {name: [x.tolist() for x in layers] for name, layers in own.items()}))
+            parts = [part for parts in processes.all_gather(weighted) for part in parts]
+            counts = [count for count, _ in parts]
+            statistics = {
+                name: [
+                    np.average(np.asarray([part[name][layer] for _, part in parts], np.float32), axis=0, weights=counts)
+                    for layer in range(len(layers))
+                ]
+                for name, layers in parts[0][1].items()
+            }
+            self._styles[pictures] = features, statistics
+        return self._styles[pictures]
 
     def _features(self, pictures: list[np.ndarray]) -> np.ndarray:
         """Features of these pictures and of those of the other processes, in the order of the whole."""

@@ -15,6 +15,9 @@ EMBEDDED_BATCH = 8
 EMBEDDERS = {"efficientnet_lite0": efficientnet_lite.embed, "inception_v3": inception.embed}
 """Functions (params, pictures) -> pooled features for metrics of sets, by feature network."""
 
+Styles = Mapping[str, Sequence[Float[Any, "2 c"]]]
+"""Mean and deviation of each channel over a style, for each layer, by metric."""
+
 
 def load(wanted: Iterable[metrics.Metric]) -> dict[str, Any]:
     """Returns the parameters of the networks of these metrics by name, as NumPy arrays."""
@@ -26,6 +29,7 @@ def measure(
     params: Mapping[str, Any],
     output: Float[Array, "b h w 3"],
     reference: Float[Array, "b h w 3"],
+    styles: Styles | None = None,
 ) -> dict[str, Float[Array, "b"]]:
     """Returns metrics of pictures by name; each feature network sees each picture once.
 
@@ -34,7 +38,9 @@ def measure(
       params: Parameters of their networks, from `load`.
       output: Pictures in [0, 1].
       reference: Pictures that they are compared with, in [0, 1].
+      styles: Statistics of the style for metrics that take them; without, these metrics are left out.
     """
+    wanted = [metric for metric in wanted if not metric.with_style or metric.name in (styles or {})]
     layers: dict[str, list[str]] = {}
     for metric in wanted:
         if metric.network is not None:
@@ -53,9 +59,26 @@ def measure(
             values[metric.name] = metric(output, reference)
             continue
         compared = [[seen[layer] for layer in metric.layers] for seen in activations[metric.network]]
-        heads = [params[metric.network][name] for name in metric.parameters]
-        values[metric.name] = metric(*compared, heads) if heads else metric(*compared)
+        if metric.parameters:
+            compared.append([params[metric.network][name] for name in metric.parameters])
+        if metric.with_style:
+            assert styles is not None
+            compared.append(list(styles[metric.name]))
+        values[metric.name] = metric(*compared)
     return values
+
+
+def style_statistics(
+    wanted: Iterable[metrics.Metric], params: Mapping[str, Any], pictures: Float[Array, "b h w 3"]
+) -> dict[str, list[Float[Any, "2 c"]]]:
+    """Returns the mean statistics of style pictures in [0, 1], by metric that takes them."""
+    statistics = {}
+    for metric in wanted:
+        if metric.with_style and metric.network is not None:
+            network = base.FEATURES[metric.network]()
+            seen = network.apply({"params": params[metric.network]}, pictures, layers=metric.layers)
+            statistics[metric.name] = [metrics.channel_statistics(seen[layer]).mean(0) for layer in metric.layers]
+    return statistics
 
 
 class Embedder:

@@ -2,6 +2,7 @@
 
 from gqst.metrics.base import METRICS, Aim, Estimate, Metric, of_round, register
 from gqst.metrics.pictures import (
+    channel_statistics,
     color_shift,
     content_retention,
     contrast_structure,
@@ -10,7 +11,9 @@ from gqst.metrics.pictures import (
     ms_ssim,
     pixel_accuracy,
     psnr,
+    repetition,
     ssim,
+    style_gain,
 )
 from gqst.metrics.sets import Moments, art_fid, frechet, kid, palette_distance
 
@@ -21,6 +24,7 @@ __all__ = [
     "Metric",
     "Moments",
     "art_fid",
+    "channel_statistics",
     "color_shift",
     "content_retention",
     "contrast_structure",
@@ -34,5 +38,7 @@ __all__ = [
     "pixel_accuracy",
     "psnr",
     "register",
+    "repetition",
     "ssim",
+    "style_gain",
 ]

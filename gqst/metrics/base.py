@@ -65,7 +65,7 @@ class Metric:
 
     - A metric of pictures (`reference` is "source" or "truth") takes two f32[b h w 3] in [0, 1] and returns f32[b].
       With a `network` it takes the activations of `layers` instead, a list of f32[b h2 w2 c] for each of the two, then
-      the list of the network's `parameters` if it names any.
+      the list of the network's `parameters` if it names any, then with `with_style` a list of the style's statistics.
     - A metric of sets (`reference` is "style") takes two f32[n h w 3] and returns a number or an `Estimate`. With a
       `network` it takes pooled features f32[n d], or their `sets.Moments` with `moments`. Only those with a network are
       part of evaluations, which do not hold all pictures at once.
@@ -85,6 +85,8 @@ class Metric:
         compare features of the network that the user chose.
       layers: Layers of `network`.
       parameters: Parameters of `network` that the function needs beside activations.
+      with_style: Whether a metric of activations also takes the style's mean and deviation of each channel, f32[2 c]
+        for each layer, averaged over pictures; it is measured only where there are pictures of a style.
       moments: Whether a metric of sets takes moments of the features.
       combines: Names of the metrics of which this one is a function.
       smallest: Shortest side in pixels of the pictures that it can measure.
@@ -107,6 +109,7 @@ class Metric:
     network: str | None = None
     layers: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+    with_style: bool = False
     moments: bool = False
     combines: tuple[str, ...] = ()
     smallest: int = 1

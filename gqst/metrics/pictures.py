@@ -23,6 +23,9 @@ WINDOW = 11
 MS_SMALLEST = 176
 """Shortest side in pixels of pictures for MS-SSIM."""
 
+_STAMP_WINDOW, _STAMP_NEAREST, _STAMP_FARTHEST, _STAMP_BLUR = 96, 6, 40, 17
+# Mean square of the fine luma below which texture can hardly be seen: a deviation of two levels of 255.
+_STAMP_FAINTEST = (2.0 / 255) ** 2
 _MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SIGMA = 1.5
 # dm-pix's luminance factor is (2 m n + c) / (m^2 + n^2 + c) with c = k1^2: with so large a k1 it is 1.
@@ -274,6 +277,115 @@ def lpips(
         gap = (_unit(a) - _unit(b)) ** 2
         total = total + jnp.mean(jnp.sum(gap * head[None, None, None], axis=-1), axis=(1, 2))
     return total
+
+
+@base.register(
+    name="style_gain",
+    better="higher",
+    range=(-math.inf, 1.0),
+    definition="share of the way to the style in channel statistics of EfficientNet-Lite0's first layers; 1 is there",
+    network="efficientnet_lite0",
+    layers=("stem", "stage1", "stage2", "stage3"),
+    with_style=True,
+    smallest=32,
+)
+def style_gain(
+    output: Sequence[Float[Array, "b h2 w2 c"]],
+    reference: Sequence[Float[Array, "b h2 w2 c"]],
+    style: Sequence[Float[Array, "2 c"]],
+) -> Float[Array, "b"]:
+    """Share of the distance to a style that pictures have covered: 1 - d(output, style) / d(source, style).
+
+    d is the mean over layers of the Euclidean distance between means and deviations of channels, over the length of
+    the style's (the statistics of Huang and Belongie 2017, equation 13).
+
+    Args:
+      output: Activations of the pictures, one array for each layer.
+      reference: Activations of their sources.
+      style: Mean and deviation of each channel, averaged over the pictures of the style, one array for each layer.
+
+    Returns:
+      Values of at most 1; 0 for the sources themselves, below 0 for pictures that lie farther from the style.
+    """
+    before, after = jnp.zeros((len(reference[0]),)), jnp.zeros((len(output[0]),))
+    for a, b, goal in zip(output, reference, (x[None] for x in style), strict=True):
+        scale = jnp.sqrt(jnp.sum(goal**2)) + 1e-6
+        after = after + jnp.sqrt(jnp.sum((channel_statistics(a) - goal) ** 2, axis=(1, 2)) + 1e-12) / scale
+        before = before + jnp.sqrt(jnp.sum((channel_statistics(b) - goal) ** 2, axis=(1, 2)) + 1e-12) / scale
+    return 1.0 - after / before
+
+
+def channel_statistics(activations: Float[Array, "b h w c"]) -> Float[Array, "b 2 c"]:
+    """Returns mean and deviation of each channel over positions."""
+    x = _wide(activations)
+    return jnp.stack([jnp.mean(x, axis=(1, 2)), jnp.std(x, axis=(1, 2))], axis=1)
+
+
+@base.register(
+    name="repetition",
+    better="lower",
+    range=(0.0, 1.0),
+    definition="highest autocorrelation of luma, 6 to 40 px off, in the flattest windows of the source; 0 is none",
+    smallest=2 * _STAMP_FARTHEST + _STAMP_NEAREST,
+)
+def repetition(output: Float[Array, "b h w 3"], reference: Float[Array, "b h w 3"]) -> Float[Array, "b"]:
+    """How much the texture that a generator puts where its source is flat repeats itself.
+
+    In each of the source's three flattest windows of 96 px (or the shorter side, if that is less), the luma of the
+    output, less its mean over 17 px, is compared with itself at all distances from 6 to 40 px; the highest normalised
+    correlation counts. Brushwork stays near 0.25, as paintings themselves do; a stamp comes near 1.
+
+    Args:
+      output: Pictures in [0, 1].
+      reference: Their sources, in [0, 1], of the same size.
+
+    Returns:
+      Values in [0, 1], the mean over the windows; it has no useful gradient.
+    """
+    fine = jax.vmap(_fine)(color.luma(output)[..., 0])
+    side = min(_STAMP_WINDOW, *output.shape[1:3])
+    corners = [
+        (y, x)
+        for y in range(0, output.shape[1] - side + 1, side // 2)
+        for x in range(0, output.shape[2] - side + 1, side // 2)
+    ]
+    rows, columns = (jnp.asarray(axis) for axis in zip(*corners, strict=True))
+    luma = color.luma(reference)[..., 0]
+
+    def window(picture: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(picture, (y, x), (side, side))
+
+    def of_picture(fine: jax.Array, luma: jax.Array) -> jax.Array:
+        spreads = jax.vmap(lambda y, x: jnp.std(window(luma, y, x)))(rows, columns)
+        _, flattest = jax.lax.top_k(-spreads, min(3, len(corners)))
+        return jnp.mean(jax.vmap(lambda i: _highest(window(fine, rows[i], columns[i])))(flattest))
+
+    return jax.vmap(of_picture)(fine, luma)
+
+
+def _fine(luma: Float[Array, "h w"]) -> Float[Array, "h w"]:
+    """Luma less its local mean, which a flat window's gradient is part of."""
+    box = jnp.ones((_STAMP_BLUR,)) / _STAMP_BLUR
+    padded = jnp.pad(luma, _STAMP_BLUR // 2, mode="edge")
+    smooth = jax.vmap(lambda line: jnp.convolve(line, box, "valid"))(padded)
+    smooth = jax.vmap(lambda line: jnp.convolve(line, box, "valid"))(smooth.T).T
+    return luma - smooth
+
+
+def _highest(window: Float[Array, "n n"]) -> Float[Array, ""]:
+    """Highest normalised correlation of a window with itself, over the distances that stamps have."""
+    side = window.shape[0]
+    size = (2 * side, 2 * side)
+    spectrum, energy, ones = (jnp.fft.rfft2(x, size) for x in (window, window**2, jnp.ones_like(window)))
+    product = jnp.fft.irfft2(spectrum * jnp.conj(spectrum), size)
+    # The energies of the two parts that overlap at each distance.
+    first, second = (jnp.fft.irfft2(x, size) for x in (energy * jnp.conj(ones), ones * jnp.conj(energy)))
+    floor = _STAMP_FAINTEST * side**2
+    correlation = product / jnp.sqrt(jnp.maximum(first, floor) * jnp.maximum(second, floor))
+    offsets = jnp.fft.fftfreq(2 * side, 1.0 / (2 * side))
+    far = jnp.sqrt(offsets[:, None] ** 2 + offsets[None] ** 2)
+    wanted = (far >= _STAMP_NEAREST) & (far <= _STAMP_FARTHEST)
+    return jnp.max(jnp.where(wanted, correlation, 0.0))
 
 
 base.register(

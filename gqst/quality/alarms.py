@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from gqst.ops import color
 
-Kind = Literal["inversion", "collapse", "dead", "does_nothing", "discriminator_wins", "not_finite"]
+Kind = Literal["inversion", "collapse", "dead", "does_nothing", "discriminator_wins", "not_finite", "repetition"]
 
 ROLL_BACK: frozenset[Kind] = frozenset({"inversion", "collapse", "dead", "not_finite"})
 """Alarms after which a run goes back to its last good checkpoint with half the learning rate; others only warn."""
@@ -25,6 +25,9 @@ UNCHANGED = 0.01
 
 WON = 0.02
 """Adversarial loss of a discriminator below which the generator learns nothing from it."""
+
+REPEATED = 0.6
+"""Repetition that a tenth of the fakes exceed, above which the generator stamps flat parts; paintings reach 0.5."""
 
 _THUMBNAIL = 8
 
@@ -43,7 +46,11 @@ class Alarm:
 
 
 def of_pictures(
-    source: Float[np.ndarray, "n h w 3"], fake: Float[np.ndarray, "n h w 3"], *, settled: bool
+    source: Float[np.ndarray, "n h w 3"],
+    fake: Float[np.ndarray, "n h w 3"],
+    *,
+    settled: bool,
+    repetition: Float[np.ndarray, "n"] | None = None,
 ) -> list[Alarm]:
     """Returns the alarms that pictures and their translations raise.
 
@@ -51,6 +58,7 @@ def of_pictures(
       source: Held-out pictures in [0, 1].
       fake: Their translations.
       settled: Whether the run is far enough along that the generator should change something.
+      repetition: The metric of this name of each fake; None if it was not measured.
     """
     if not np.isfinite(fake).all():
         return [Alarm("not_finite", "the fakes have values that are not numbers")]
@@ -64,6 +72,10 @@ def of_pictures(
     change = float(np.mean(np.abs(fake - source)))
     if settled and change < UNCHANGED:
         raised.append(Alarm("does_nothing", f"fakes differ from their sources by {change:.4f} on average"))
+    if settled and repetition is not None and (high := float(np.quantile(repetition, 0.9))) > REPEATED:
+        raised.append(
+            Alarm("repetition", f"flat parts are stamped: a tenth of the fakes repeat themselves at {high:.2f}")
+        )
     return raised
 
 

@@ -76,13 +76,17 @@ class Round:
         self._embedders = {
             name: networks.Embedder(params, name, mesh=mesh) for name, params in networks.load(self._of_sets).items()
         }
-        # Features of the style by network, which the first round computes for all.
+        # Features of the style by network, and its statistics, which the first round computes for all.
         self._style: dict[str, np.ndarray] = {}
+        self._styles: networks.Styles | None = None
         self.traces = 0
-        self._translate = jax.jit(
-            self._one_batch,
-            out_shardings=mesh.replicated,
-            compiler_options=devices.compile_options(1, mesh.devices),
+        options: dict[str, Any] = {
+            "out_shardings": mesh.replicated,
+            "compiler_options": devices.compile_options(1, mesh.devices),
+        }
+        self._translate = jax.jit(self._one_batch, **options)
+        self._statistics = jax.jit(
+            lambda params, pictures: networks.style_statistics(self._of_pictures, params, pictures), **options
         )
 
     def __call__(self, ema: Any, step: int) -> RoundResult:
@@ -103,7 +107,8 @@ class Round:
             style_distance=self._style_distance(values),
             shortfall=sum(target.shortfall(values[target.metric]) for target in self._recipe.targets),
         )
-        raised = alarms.of_pictures(source, fake, settled=step >= self._settled_at)
+        settled = step >= self._settled_at
+        raised = alarms.of_pictures(source, fake, settled=settled, repetition=columns.get("repetition"))
         # Fakes come right after their sources; jax.tree has sorted the names.
         grid = {"source": self._held_out["source"], "fake": pictures["fake"], **pictures}
         if self._recipe.paired:
@@ -134,6 +139,8 @@ class Round:
     def _all_batches(self, ema: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Translations of the sources, and the values of all pictures by metric."""
         count = len(self._held_out["source"])
+        if self._styles is None:
+            self._styles = self._style_statistics()
         parts: list[Any] = []
         for first in range(0, count, self._batch_size):
             # Wrapping around fills the last batch, so that only one shape is compiled.
@@ -141,12 +148,24 @@ class Round:
             batch = {"source": self._held_out["source"][rows]}
             if self._recipe.paired:
                 batch["target"] = self._held_out["target"][rows]
-            parts.append(jax.device_get(self._translate(ema, self._params, self._mesh.shard(batch))))
+            arguments = ema, self._params, self._styles, self._mesh.shard(batch)
+            parts.append(jax.device_get(self._translate(*arguments)))
         pictures, values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
         return pictures, values
 
+    def _style_statistics(self) -> networks.Styles:
+        """Statistics of the held-out style pictures, for metrics that take them."""
+        pictures = self._held_out["target"]
+        firsts = range(0, len(pictures), self._batch_size)
+        # Wrapping around would count pictures twice; what does not fill a batch is left out, unless it is all there is.
+        rows = [np.arange(first, first + self._batch_size) % len(pictures) for first in firsts]
+        whole = [row for row in rows if row[-1] >= row[0]] or rows[:1]
+        parts = [self._statistics(self._params, self._mesh.shard(pictures[row])) for row in whole]
+        means = jax.tree.map(lambda *leaves: np.mean(jax.device_get(leaves), axis=0), *parts)
+        return self._mesh.replicate(means)
+
     def _one_batch(
-        self, ema: Any, params: Mapping[str, Any], batch: Mapping[str, jax.Array]
+        self, ema: Any, params: Mapping[str, Any], styles: networks.Styles, batch: Mapping[str, jax.Array]
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         """Translations of a batch, and its values by metric."""
         self.traces += 1
@@ -166,7 +185,7 @@ class Round:
                 chosen = [metric for metric in self._of_pictures if (metric.output, metric.reference) == (name, kind)]
                 if not chosen or reference is None:
                     continue
-                values |= networks.measure(chosen, params, output, reference)
+                values |= networks.measure(chosen, params, output, reference, styles)
                 if kind == "truth":
                     # The metrics of the untouched sources, as a baseline.
                     untouched = networks.measure(chosen, params, source, reference)

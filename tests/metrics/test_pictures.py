@@ -223,3 +223,53 @@ def test_color_shift_by_hand():
     np.testing.assert_allclose(metrics.color_shift(flat, other), [0.5], atol=1e-5)
     gradient = _jit(jax.grad(lambda x: metrics.color_shift(x, flat)[0]))(jnp.asarray(flat))
     assert np.isfinite(gradient).all() and float(metrics.color_shift(flat, flat)[0]) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_style_gain_by_hand():
+    # Each layer has one channel; the style's statistics are a mean of 3 and a deviation of 4, of length 5.
+    style = [np.float32([[3.0], [4.0]])] * 2
+    source = np.zeros((2, 2, 2, 1), np.float32)
+    there = np.float32([-1.0, 7.0] * 2).reshape(1, 2, 2, 1)
+    halfway = np.float32([-0.5, 3.5] * 2).reshape(1, 2, 2, 1)
+    output = np.concatenate([there, halfway])
+    gain = metrics.style_gain([output, output], [source, source], style)
+    np.testing.assert_allclose(gain, [1.0, 0.5], atol=1e-5)
+    np.testing.assert_allclose(metrics.style_gain([source], [source], style[:1]), 0.0, atol=1e-6)
+
+
+def _reference_repetition(window) -> float:
+    """Highest correlation of the overlapping parts, by a loop over all distances."""
+    padded = np.pad(np.float64(window), 8, mode="edge")
+    fine = window - scipy.ndimage.uniform_filter(padded, 17)[8:-8, 8:-8]
+    side, highest = len(fine), 0.0
+    for dy in range(41):
+        for dx in range(-40, 41):
+            if not 6 <= np.hypot(dy, dx) <= 40:
+                continue
+            one = fine[dy:, max(dx, 0) : side + min(dx, 0)]
+            other = fine[: side - dy, max(-dx, 0) : side + min(-dx, 0)]
+            highest = max(highest, (one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
+    return highest
+
+
+def test_repetition_is_the_highest_correlation_of_a_window_with_itself():
+    rng = np.random.default_rng(3)
+    strokes = scipy.ndimage.gaussian_filter(rng.normal(size=(96, 96)), (1.0, 4.0))
+    luma = (0.5 + 0.1 * strokes / strokes.std()).clip(0, 1)
+    output = np.repeat(luma[None, ..., None], 3, -1).astype(np.float32)
+    actual = _jit(metrics.repetition)(output, np.zeros_like(output))
+    np.testing.assert_allclose(actual, _reference_repetition(luma), atol=2e-3)
+
+
+def test_repetition_sees_stamps_where_the_source_is_flat():
+    rng = np.random.default_rng(4)
+    source = rng.random((1, 96, 288, 3), np.float32)
+    source[:, :, :144] = 0.5
+    stamp = np.tile(rng.random((1, 24, 24, 3), np.float32), (1, 4, 6, 1))
+    noise = rng.random((1, 96, 144, 3), np.float32)
+    stamped_sky, stamped_ground = (np.concatenate(x, 2) for x in ((stamp, noise), (noise, stamp)))
+    assert _jit(metrics.repetition)(stamped_sky, source)[0] > 0.75
+    assert _jit(metrics.repetition)(stamped_ground, source)[0] < 0.45
+    # What nobody can see does not count.
+    faint = 0.5 + 0.001 * np.concatenate([stamp, stamp], 2)
+    assert _jit(metrics.repetition)(faint, source)[0] < 0.05

@@ -75,3 +75,11 @@ def test_sides_that_eight_does_not_divide(photos):
     odd = photos[:, :45, :43]
     assert decode.to_bytes(odd[0]).shape == (45, 43, 3)
     assert alarms.diversity(odd, odd) == pytest.approx(1.0)
+
+
+def test_stamps_are_an_alarm_once_settled(photos):
+    stamped, brushed = np.full(len(photos), 0.7), np.full(len(photos), 0.3)
+    tinted = np.clip(photos * np.float32([1.0, 0.7, 0.4]), 0, 1)
+    for settled, values, kinds in ((True, stamped, {"repetition"}), (True, brushed, set()), (False, stamped, set())):
+        raised = alarms.of_pictures(photos, tinted, settled=settled, repetition=values)
+        assert {alarm.kind for alarm in raised} == kinds

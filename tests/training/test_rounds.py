@@ -148,3 +148,28 @@ def test_a_round_shows_the_colours_of_the_source():
     gap = fake - source
     np.testing.assert_allclose(gap[inside].max(-1), gap[inside].min(-1), atol=1e-4)
     assert np.abs(np.asarray(color.luma(fake)) - np.asarray(color.luma(source))).max() > 0.01
+
+
+def test_style_gain_and_repetition_of_larger_pictures():
+    rng = np.random.default_rng(1)
+    pictures = {"source": rng.random((3, 96, 96, 3), np.float32), "target": rng.random((4, 96, 96, 3), np.float32) / 2}
+    changes = ("round_size=96", "batch_size=2")
+    measure, ema, apply = _make(pictures, "quickstart", *changes, named=("style_gain", "repetition"))
+    result = measure(ema, 0)
+    fakes = apply("forward", pictures["source"])
+    network, params = features.FEATURES["efficientnet_lite0"](), features.load("efficientnet_lite0")
+    layers = ("stem", "stage1", "stage2", "stage3")
+
+    def statistics(x):
+        seen = network.apply({"params": params}, x, layers=layers)
+        return [np.stack([np.asarray(a).mean((1, 2)), np.asarray(a).std((1, 2))], 1) for a in seen.values()]
+
+    goals = [x.mean(0) for x in statistics(pictures["target"])]
+
+    def distance(x):
+        ways = [np.sqrt(((a - g) ** 2).sum((1, 2)) / (g**2).sum()) for a, g in zip(statistics(x), goals, strict=True)]
+        return np.mean(ways, axis=0)
+
+    expected = np.mean(1.0 - distance(fakes) / distance(pictures["source"]))
+    assert result.metrics["style_gain"] == pytest.approx(expected, abs=2e-3)
+    assert 0.0 < result.metrics["repetition"] < 0.5
