@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gqst.data.pipeline import make_iterator as batches
     from gqst.data.sources import load as load_data
     from gqst.inference.generator import Generator, load_generator
+    from gqst.inference.styles import load as load_style
     from gqst.models.translate import translate
     from gqst.overrides import load as load_config
     from gqst.pictures.files import read_picture, write_picture
@@ -37,6 +38,7 @@ __all__ = [
     "load_config",
     "load_data",
     "load_generator",
+    "load_style",
     "loss",
     "losses",
     "metrics",
@@ -60,6 +62,7 @@ _ORIGINS = {
     "load_config": "overrides.load",
     "load_data": "data.sources.load",
     "load_generator": "inference.generator.load_generator",
+    "load_style": "inference.styles.load",
     "loss": "config.loss",
     "picture_grid": "pictures.grid.picture_grid",
     "read_picture": "pictures.files.read_picture",

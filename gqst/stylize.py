@@ -16,7 +16,10 @@ _FORMATS = ("keep", "png", "jpg", "webp", "tif", "avif")
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the flags, stylises, and returns the exit code: 1 if any picture was left out, else 0."""
-    flags = _parser().parse_args(argv)
+    parser = _parser()
+    flags = parser.parse_args(argv)
+    if flags.style is not None and (flags.checkpoint, flags.direction) != ("best", "forward"):
+        parser.error("--checkpoint and --direction choose a generator of a run: a style file has one")
     cli.import_members(flags.imports)
     if _STANDARD in flags.input:
         return _standard_input(flags)
@@ -37,10 +40,16 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m gqst.stylize",
-        description="Applies the trained generator of a run to pictures, each at its own size, whatever it is. "
+        description="Applies the trained generator of a run, or a style, to pictures, each at its own size. "
         "Pictures that cannot be done are named and left out. Results are sRGB and keep their EXIF data.",
     )
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="folder of the run")
+    style = parser.add_mutually_exclusive_group(required=True)
+    style.add_argument("--workdir", type=pathlib.Path, help="folder of the run")
+    style.add_argument(
+        "--style",
+        metavar="FILE|NAME",
+        help="a style file, or the name of a style that comes with gqst: `python -m gqst.style list`",
+    )
     parser.add_argument(
         "--input",
         nargs="+",
@@ -131,6 +140,8 @@ def _load(flags: argparse.Namespace) -> "Generator":
     import gqst
 
     cli.use_compilation_cache()
+    if flags.style is not None:
+        return gqst.load_style(flags.style, keep_colors=flags.keep_colors, memory=flags.memory)
     return gqst.load_generator(
         flags.workdir,
         which=flags.checkpoint,
@@ -213,7 +224,8 @@ def _standard_input(flags: argparse.Namespace) -> int:
 def _about(flags: argparse.Namespace) -> dict[str, Any]:
     """What was asked for, for the report."""
     names = ("direction", "strength", "min_structure", "keep_colors", "max_size", "format", "quality", "depth")
-    return {"run": str(flags.workdir), "options": {name: getattr(flags, name) for name in names}}
+    origin = {"run": str(flags.workdir)} if flags.style is None else {"style": flags.style}
+    return origin | {"options": {name: getattr(flags, name) for name in names}}
 
 
 if __name__ == "__main__":

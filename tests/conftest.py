@@ -48,6 +48,16 @@ PIXELS = (
     "generator_optimizer.schedule=constant",
     "generator_optimizer.warmup_steps=0",
 )
+# A game, and rounds of crops, which most tests are about.
+GAME = (
+    "losses.adversarial=1",
+    "losses.adversarial.form=hinge",
+    "losses.structure.floor=0.6",
+    "generator.start_at_identity=True",
+    "generator_optimizer.learning_rate=5e-4",
+    "round_size=None",
+    "ema_decay=0.999",
+)
 WITHOUT_FEATURES = ("losses.content=off", "losses.style=off")
 SMALL_RESNET = (*SMALL, "generator.blocks=1")
 
@@ -56,7 +66,7 @@ def small(name: str, *changes: str) -> config.Config:
     """A real config shrunk to what a test can train."""
     shrink = [*SMALL, "generator.depth=3"] if name == "pix2pix" else [*SMALL_RESNET]
     if name == "style_image":
-        shrink = [*PIXELS, *WITHOUT_FEATURES, *shrink]
+        shrink = [*PIXELS, *GAME, *WITHOUT_FEATURES, *shrink]
     if name == "quickstart":
         shrink += ["discriminator.layers=1", "discriminator.scales=2"]
     return overrides.override(overrides.load(name), [*shrink, *changes])

@@ -24,7 +24,7 @@ LAYERS = (
     {"training"},
     {"inference"},
     {"cli"},
-    {"train", "evaluate", "stylize", "plan", "sweep"},
+    {"train", "evaluate", "stylize", "style", "plan", "sweep"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 ENTRY = LAYERS[-1] | {"cli"}

@@ -184,11 +184,7 @@ def load_generator(
       InputError: There is no run, no such checkpoint or no such direction.
     """
     folder = pathlib.Path(workdir)
-    path = folder / "config.json"
-    if not path.is_file():
-        raise types.InputError(f"{folder} is not the folder of a run: it has no config.json")
-    cfg = overrides.from_json(path.read_text(encoding="utf-8"), origin=str(path))
-    module = models.build_generator(cfg)
+    cfg, module = _described(folder)
     checkpoints = folder / "checkpoints"
     options: dict[str, Any] = {"keep_colors": keep_colors, "memory": memory}
     earlier = kept.read(checkpoints, which, direction)
@@ -198,6 +194,24 @@ def load_generator(
     generator = Generator(cfg, module, variables, step, **options)
     kept.write(checkpoints, direction, kept.Kept(variables, step, dict(generator.demands)))
     return generator
+
+
+def restored(
+    workdir: str | pathlib.Path, which: "checkpoint.Which", direction: str
+) -> tuple[config.Config, dict[str, Any], int]:
+    """Returns a run's config, its generator's variables by collection, and the step; InputError as `load_generator`."""
+    folder = pathlib.Path(workdir)
+    cfg, module = _described(folder)
+    variables, step = _restored(cfg, module, folder / "checkpoints", which, direction)
+    return cfg, variables, step
+
+
+def _described(folder: pathlib.Path) -> tuple[config.Config, nn.Module]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise types.InputError(f"{folder} is not the folder of a run: it has no config.json")
+    cfg = overrides.from_json(path.read_text(encoding="utf-8"), origin=str(path))
+    return cfg, models.build_generator(cfg)
 
 
 def _restored(

@@ -62,7 +62,7 @@ def read(checkpoints: pathlib.Path, which: Literal["best", "last"] | int, direct
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         if said["checksum"] != _checksum(tensors):
             return None
-        return Kept(_nested(tensors), int(step), json.loads(said["demands"]))
+        return Kept(nested(tensors), int(step), json.loads(said["demands"]))
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError):
         return None
 
@@ -71,7 +71,7 @@ def write(checkpoints: pathlib.Path, direction: str, kept: Kept) -> None:
     """Keeps a generator for the next start, if that is possible."""
     try:
         path = _path(_metadata(checkpoints)[kept.step], direction)
-        tensors = {name: np.ascontiguousarray(value) for name, value in _flat(kept.variables)}
+        tensors = {name: np.ascontiguousarray(value) for name, value in flat(kept.variables)}
         said = {"checksum": _checksum(tensors), "demands": json.dumps(kept.demands)}
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic(path) as part:
@@ -104,15 +104,17 @@ def _checksum(tensors: Mapping[str, np.ndarray]) -> str:
     return str(total)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the arrays of a tree with their paths, as in `params/Conv_0/kernel`."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}/")
+            yield from flat(value, f"{prefix}{name}/")
         else:
             yield f"{prefix}{name}", np.asarray(value)
 
 
-def _nested(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def nested(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns the tree whose arrays have these paths."""
     tree: dict[str, Any] = {}
     for name, value in tensors.items():
         *parts, last = name.split("/")

@@ -119,7 +119,10 @@ class Round:
     def _style_distance(self, values: Mapping[str, float]) -> float:
         if self._recipe.paired:
             return 1.0 - values["ssim"]
-        return values.get("kid", values["palette_distance"])
+        if "kid" in values:
+            return values["kid"]
+        # A few pictures of a style have no KID; their brushwork counts before their palette.
+        return 1.0 - values["style_gain"] if "style_gain" in values else values["palette_distance"]
 
     def _measure_sets(self, fake: np.ndarray, style: np.ndarray) -> dict[str, float]:
         """Metrics of the fakes as a set, by name."""

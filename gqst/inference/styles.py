@@ -1,0 +1,193 @@
+"""A style as one file: the weights of a generator, its config, and a card that says what it is.
+
+A style file is a .safetensors file. Its metadata hold the config as JSON, the card as JSON, and a checksum over these
+and all tensors, so that nothing of a damaged file is used. Nothing in it is ever executed.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from gqst import config, overrides, registry, types
+from gqst.inference import generator, kept
+from gqst.models import base as models
+from gqst.pictures import files
+
+SUFFIX = ".safetensors"
+_FORMAT = "gqst-style-1"
+_BUNDLED = pathlib.Path(__file__).parent / "bundled"
+_LARGEST_FILE, _LARGEST_HEADER = 2**29, 2**20
+
+Dtype = Literal["float16", "float32"]
+
+
+def bundled() -> dict[str, pathlib.Path]:
+    """Returns the files of the styles that come with gqst, by name."""
+    return {path.stem: path for path in sorted(_BUNDLED.glob(f"*{SUFFIX}"))}
+
+
+def pack(
+    workdir: str | pathlib.Path,
+    path: str | pathlib.Path,
+    *,
+    which: Any = "best",
+    direction: str = "forward",
+    dtype: Dtype = "float16",
+    about: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Writes the generator of a run as a style file, and returns its card.
+
+    Args:
+      workdir: Folder of the run.
+      path: File to write; what it held before is replaced.
+      which: Checkpoint: `best`, `last` or a step.
+      direction: `forward`, or `backward` where the run has cycles.
+      dtype: Type of the weights; float16 changes a pixel by less than 1/255.
+      about: Further entries of the card, such as name, data and licence.
+
+    Raises:
+      InputError: There is no such run or checkpoint.
+    """
+    cfg, variables, step = generator.restored(workdir, which, direction)
+    folder = pathlib.Path(workdir)
+    card = {**(about or {}), "step": step, "pictures": _counts(folder), "held_out": _held_out(folder, step)}
+    write(path, cfg, variables, card, dtype=dtype)
+    return card
+
+
+def write(
+    path: str | pathlib.Path, cfg: config.Config, variables: Any, card: Mapping[str, Any], *, dtype: Dtype = "float16"
+) -> None:
+    """Writes a style file; `pack` does so for a run.
+
+    Args:
+      path: File to write.
+      cfg: Config, of which the generator and `keep_colors` count.
+      variables: Variables of its generator by collection.
+      card: What the style is, as JSON can hold it; an entry `step` is the step of the weights.
+      dtype: Type of the weights.
+    """
+    tensors = {name: np.ascontiguousarray(value.astype(dtype)) for name, value in kept.flat(variables)}
+    said = {"format": _FORMAT, "config": overrides.to_json(cfg), "card": json.dumps(card, sort_keys=True)}
+    with files.atomic(pathlib.Path(path)) as part:
+        part.write_bytes(safetensors.numpy.save(tensors, said | {"checksum": _checksum(tensors, said)}))
+
+
+def load(style: str | pathlib.Path, *, keep_colors: bool = False, memory: int | None = None) -> generator.Generator:
+    """Returns the generator of a style file, as a function of pictures.
+
+    Args:
+      style: File, or name of a style that comes with gqst.
+      keep_colors: Whether to take only the brightness of the style.
+      memory: Number of bytes that a program may take beside the pictures; None depends on the device.
+
+    Raises:
+      InputError: There is no such style, or the file is damaged or something else.
+    """
+    path = find(style)
+    tensors, said = _read(path)
+    cfg = overrides.from_json(said["config"], origin=str(path))
+    module = models.build_generator(cfg)
+    size = cfg.image_size
+    shapes: Any = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    wanted = {name: leaf.shape for name, leaf in _leaves(shapes)}
+    if wanted != {name: value.shape for name, value in tensors.items()}:
+        raise types.InputError(f"{path} holds weights of another generator than its config names: get it again")
+    variables = kept.nested({name: value.astype(np.float32) for name, value in tensors.items()})
+    step = int(json.loads(said["card"]).get("step", 0))
+    return generator.Generator(cfg, module, variables, step, keep_colors=keep_colors, memory=memory)
+
+
+def card(style: str | pathlib.Path) -> dict[str, Any]:
+    """Returns the card of a style; InputError as for `load`."""
+    _, said = _read(find(style))
+    return json.loads(said["card"])
+
+
+def find(style: str | pathlib.Path) -> pathlib.Path:
+    """Returns the file of a style, which is named by its path or, if it comes with gqst, by its name."""
+    path = pathlib.Path(style)
+    if path.is_file():
+        return path
+    known = bundled()
+    if str(style) in known:
+        return known[str(style)]
+    if path.suffix == SUFFIX or len(path.parts) > 1:
+        raise types.InputError(f"there is no style file {path}")
+    raise types.InputError(
+        f"there is no style {str(style)!r}{registry.hint(str(style), list(known))}; these come with gqst: "
+        f"{', '.join(known)}; or give the path of a {SUFFIX} file"
+    )
+
+
+def _read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and metadata of a style file; InputError for any other file."""
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise types.InputError(f"{path} is larger than {_LARGEST_FILE // 2**20} MiB: it is no style file")
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > _LARGEST_HEADER:
+                raise types.InputError(f"{path} is no style file, or it is damaged: get it again")
+        with safetensors.safe_open(path, framework="numpy") as file:
+            said = file.metadata() or {}
+            if said.get("format") != _FORMAT:
+                raise types.InputError(
+                    f"{path} is no style file, or it is damaged: `python -m gqst.style pack RUN FILE` makes one"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        whole = said["checksum"] == _checksum(tensors, said)
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise types.InputError(f"{path} cannot be read as a style file ({error}): get it again") from error
+    if not whole or not all(np.isfinite(value).all() for value in tensors.values()):
+        raise types.InputError(f"{path} is damaged: its content does not match its checksum; get it again")
+    return tensors, said
+
+
+def _checksum(tensors: Mapping[str, np.ndarray], said: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for key in ("format", "config", "card"):
+        digest.update(said[key].encode() + b"\0")
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode() + b"\0")
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    leaves = []
+    for name, value in tree.items():
+        leaves += _leaves(value, f"{prefix}{name}/") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return leaves
+
+
+def _counts(workdir: pathlib.Path) -> dict[str, int]:
+    """Numbers of pictures of the run by domain."""
+    try:
+        prints: Any = json.loads((workdir / "data.json").read_text(encoding="utf-8"))
+        return {domain: count for domain, (count, _) in prints.items()}
+    except (OSError, ValueError):
+        return {}
+
+
+def _held_out(workdir: pathlib.Path, step: int) -> dict[str, float]:
+    """Metrics of held-out pictures in the round of this step."""
+    try:
+        lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        entries = [entry for entry in map(json.loads, lines) if entry["step"] == step]
+    except (OSError, ValueError, KeyError):
+        return {}
+    measured = {name: value for entry in entries for name, value in entry.items() if name.startswith("eval/")}
+    left_out = ("best", "seconds", "share", "shortfall")
+    return {
+        name.removeprefix("eval/"): round(value, 4)
+        for name, value in measured.items()
+        if isinstance(value, int | float) and name.removeprefix("eval/") not in left_out
+    }

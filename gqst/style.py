@@ -1,0 +1,76 @@
+"""`python -m gqst.style`: packs the generator of a run into one file, and shows what style files hold."""
+
+import argparse
+import pathlib
+from typing import Any
+
+from gqst import cli
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the flags and packs, lists or shows."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gqst.style",
+        description="A style as one file: weights, config, and a card that says what it is and how it was made.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    pack = commands.add_parser("pack", help="write the generator of a run as a style file")
+    pack.add_argument("workdir", type=pathlib.Path, metavar="RUN", help="folder of the run")
+    pack.add_argument("file", type=pathlib.Path, metavar="FILE", help="file to write, as in style.safetensors")
+    cli.add_checkpoint_flag(pack)
+    pack.add_argument("--direction", choices=("forward", "backward"), default="forward", help="default: forward")
+    pack.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="default: float16")
+    for name, text in (
+        ("name", "name of the style"),
+        ("data", "what it was trained on"),
+        ("licence", "licences of the data, and of the style"),
+    ):
+        pack.add_argument(f"--{name}", help=f"{text}, for the card")
+    pack.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+    cli.add_import_flag(pack)
+    commands.add_parser("list", help="list the styles that come with gqst")
+    show = commands.add_parser("show", help="print the card of a style")
+    show.add_argument("style", metavar="FILE|NAME", help="a style file, or the name of a style that comes with gqst")
+    flags = parser.parse_args(argv)
+
+    from gqst.inference import styles
+
+    if flags.command == "pack":
+        _pack(flags)
+    elif flags.command == "list":
+        for name, path in styles.bundled().items():
+            print(f"{name:14} {path.stat().st_size / 2**20:.1f} MiB  {styles.card(path).get('name', '')}")
+    else:
+        print(_text(styles.card(flags.style)))
+
+
+def _pack(flags: argparse.Namespace) -> None:
+    from gqst import types
+    from gqst.inference import styles
+
+    cli.import_members(flags.imports)
+    if flags.file.suffix != styles.SUFFIX:
+        raise types.InputError(f"{flags.file} has to end in {styles.SUFFIX}")
+    if flags.file.exists() and not flags.overwrite:
+        raise types.InputError(f"{flags.file} exists already: --overwrite replaces it")
+    named = {"name": flags.name, "data": flags.data, "licence": flags.licence}
+    about = {key: value for key, value in named.items() if value is not None}
+    options: dict[str, Any] = {"which": flags.checkpoint, "direction": flags.direction, "dtype": flags.dtype}
+    card = styles.pack(flags.workdir, flags.file, about=about, **options)
+    print(_text(card))
+    print(
+        f"{flags.file}: {flags.file.stat().st_size / 2**20:.1f} MiB; to use it: "
+        f"python -m gqst.stylize --style {flags.file} --input PHOTOS --output OUT"
+    )
+
+
+def _text(card: dict[str, Any]) -> str:
+    lines = []
+    for key, value in card.items():
+        shown = ", ".join(f"{name} {number:g}" for name, number in value.items()) if isinstance(value, dict) else value
+        lines.append(f"{key.replace('_', '-')}: {shown}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run(main)
