@@ -38,6 +38,7 @@ SMALL = (
     "round_every=20",
     "log_every=5",
     "metrics=()",
+    "round_size=None",
 )
 # The frozen features of the real one would be most of the time of a test.
 PIXELS = (
@@ -48,14 +49,14 @@ PIXELS = (
     "generator_optimizer.schedule=constant",
     "generator_optimizer.warmup_steps=0",
 )
-# A game, and rounds of crops, which most tests are about.
+# A game, which most tests are about.
 GAME = (
     "losses.adversarial=1",
     "losses.adversarial.form=hinge",
     "losses.structure.floor=0.6",
     "generator.start_at_identity=True",
     "generator_optimizer.learning_rate=5e-4",
-    "round_size=None",
+    "generator_optimizer.options={}",
     "ema_decay=0.999",
 )
 WITHOUT_FEATURES = ("losses.content=off", "losses.style=off")

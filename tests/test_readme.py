@@ -19,7 +19,14 @@ README = (conftest.ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [c for block in re.findall(r"```bash\n(.*?)```", README, re.S) for c in block.strip().splitlines()]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
 TRAINING = [c for c in COMMANDS if c.startswith("python -m gqst.train ")]
-ALL_SMALL = ["metrics=()", "image_size=32", "batch_size=2", "preprocess.load_size=40", "generator.filters=4"]
+ALL_SMALL = [
+    "metrics=()",
+    "image_size=32",
+    "batch_size=2",
+    "preprocess.load_size=40",
+    "generator.filters=4",
+    "round_size=None",
+]
 FEW_STEPS = ["discriminator.filters=4", "steps=2", "log_every=1", "samples=1"]
 ONE_LAYER = ["discriminator.layers=1"]
 

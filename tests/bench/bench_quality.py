@@ -27,7 +27,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 COMMON = (
     *("image_size=64", "preprocess.load_size=64", "generator.filters=24", "generator.blocks=4"),
     *("generator.start_at_identity=False", "losses.content=off", "losses.patch_nce=off", "losses.style.weight=0.5"),
-    *("losses.structure.weight=1", "control.gain=8", "ema_decay=0.99", "metrics=['kid']"),
+    *("losses.structure.weight=1", "control.gain=8", "ema_decay=0.99", "metrics=['kid']", "round_size=None"),
 )
 METRICS = ("contrast_structure", "kid", "lpips", "content_retention")
 ROUNDS = 25
