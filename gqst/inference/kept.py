@@ -71,7 +71,7 @@ def write(checkpoints: pathlib.Path, direction: str, kept: Kept) -> None:
     """Keeps a generator for the next start, if that is possible."""
     try:
         path = _path(_metadata(checkpoints)[kept.step], direction)
-        tensors = {name: np.ascontiguousarray(value) for name, value in flat(kept.variables)}
+        tensors = {name: np.asarray(value, order="C") for name, value in flat(kept.variables)}
         said = {"checksum": _checksum(tensors), "demands": json.dumps(kept.demands)}
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic(path) as part:
@@ -104,13 +104,13 @@ def _checksum(tensors: Mapping[str, np.ndarray]) -> str:
     return str(total)
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the arrays of a tree with their paths, as in `params/Conv_0/kernel`."""
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves of a tree with their paths, as in `params/Conv_0/kernel`."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{name}/")
         else:
-            yield f"{prefix}{name}", np.asarray(value)
+            yield f"{prefix}{name}", value
 
 
 def nested(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ and all tensors, so that nothing of a damaged file is used. Nothing in it is eve
 
 import hashlib
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -17,7 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from gqst import config, overrides, registry, types
-from gqst.inference import generator, kept
+from gqst.inference import generator, kept, live
 from gqst.models import base as models
 from gqst.pictures import files
 
@@ -25,6 +26,7 @@ SUFFIX = ".safetensors"
 _FORMAT = "gqst-style-1"
 _BUNDLED = pathlib.Path(__file__).parent / "bundled"
 _LARGEST_FILE, _LARGEST_HEADER = 2**29, 2**20
+_NO_FIGURES = ("best", "seconds", "share", "shortfall")
 
 Dtype = Literal["float16", "float32"]
 
@@ -54,7 +56,7 @@ def pack(
       about: Further entries of the card, such as name, data and licence.
 
     Raises:
-      InputError: There is no such run or checkpoint.
+      InputError: There is no such run or checkpoint, or its weights cannot be written.
     """
     cfg, variables, step = generator.restored(workdir, which, direction)
     folder = pathlib.Path(workdir)
@@ -74,8 +76,17 @@ def write(
       variables: Variables of its generator by collection.
       card: What the style is, as JSON can hold it; an entry `step` is the step of the weights.
       dtype: Type of the weights.
+
+    Raises:
+      InputError: A weight is not finite, or too large for the type.
     """
-    tensors = {name: np.ascontiguousarray(value.astype(dtype)) for name, value in kept.flat(variables)}
+    arrays = {name: np.asarray(value) for name, value in kept.flat(variables)}
+    with np.errstate(over="ignore"):
+        tensors = {name: array.astype(dtype, order="C") for name, array in arrays.items()}
+    if not _finite(arrays):
+        raise types.InputError(f"{path} is not written: some weights are not finite; choose another checkpoint")
+    if not _finite(tensors):
+        raise types.InputError(f"{path} is not written: some weights are too large for {dtype}; choose float32")
     said = {"format": _FORMAT, "config": overrides.to_json(cfg), "card": json.dumps(card, sort_keys=True)}
     with files.atomic(pathlib.Path(path)) as part:
         part.write_bytes(safetensors.numpy.save(tensors, said | {"checksum": _checksum(tensors, said)}))
@@ -94,22 +105,27 @@ def load(style: str | pathlib.Path, *, keep_colors: bool = False, memory: int | 
     """
     path = find(style)
     tensors, said = _read(path)
-    cfg = overrides.from_json(said["config"], origin=str(path))
-    module = models.build_generator(cfg)
-    size = cfg.image_size
-    shapes: Any = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
-    wanted = {name: leaf.shape for name, leaf in _leaves(shapes)}
+    step = _card(path, said).get("step", 0)
+    try:
+        cfg = overrides.from_json(said["config"], origin="its config")
+        module = models.build_generator(cfg)
+        size = cfg.image_size
+        shapes: Any = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    except types.InputError as error:
+        raise types.InputError(f"{path}: {error}") from error
+    except Exception as error:
+        raise types.InputError(f"{path} names no generator that can be built: get it again") from error
+    wanted = {name: leaf.shape for name, leaf in kept.flat(shapes)}
     if wanted != {name: value.shape for name, value in tensors.items()}:
         raise types.InputError(f"{path} holds weights of another generator than its config names: get it again")
     variables = kept.nested({name: value.astype(np.float32) for name, value in tensors.items()})
-    step = int(json.loads(said["card"]).get("step", 0))
     return generator.Generator(cfg, module, variables, step, keep_colors=keep_colors, memory=memory)
 
 
 def card(style: str | pathlib.Path) -> dict[str, Any]:
     """Returns the card of a style; InputError as for `load`."""
-    _, said = _read(find(style))
-    return json.loads(said["card"])
+    path = find(style)
+    return _card(path, _read(path)[1])
 
 
 def find(style: str | pathlib.Path) -> pathlib.Path:
@@ -131,24 +147,51 @@ def find(style: str | pathlib.Path) -> pathlib.Path:
 def _read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors and metadata of a style file; InputError for any other file."""
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise types.InputError(f"{path} is larger than {_LARGEST_FILE // 2**20} MiB: it is no style file")
-        with path.open("rb") as file:
-            if int.from_bytes(file.read(8), "little") > _LARGEST_HEADER:
-                raise types.InputError(f"{path} is no style file, or it is damaged: get it again")
+        _check_header(path)
         with safetensors.safe_open(path, framework="numpy") as file:
             said = file.metadata() or {}
-            if said.get("format") != _FORMAT:
-                raise types.InputError(
-                    f"{path} is no style file, or it is damaged: `python -m gqst.style pack RUN FILE` makes one"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        whole = said["checksum"] == _checksum(tensors, said)
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            # The tensors of another file may be many.
+            names = file.keys() if said.get("format") == _FORMAT else ()
+            tensors = {name: file.get_tensor(name) for name in names}
+    except types.InputError:
+        raise
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise types.InputError(f"{path} cannot be read as a style file ({error}): get it again") from error
-    if not whole or not all(np.isfinite(value).all() for value in tensors.values()):
+    if said.get("format") != _FORMAT:
+        raise types.InputError(
+            f"{path} is no style file, or it is damaged: `python -m gqst.style pack RUN FILE` makes one"
+        )
+    if not {"config", "card", "checksum"} <= said.keys() or said["checksum"] != _checksum(tensors, said):
         raise types.InputError(f"{path} is damaged: its content does not match its checksum; get it again")
+    if not all(value.dtype in (np.float16, np.float32) for value in tensors.values()) or not _finite(tensors):
+        raise types.InputError(f"{path} holds weights that are not finite float16 or float32 numbers: get it again")
     return tensors, said
+
+
+def _check_header(path: pathlib.Path) -> None:
+    """Raises InputError if the file or its header is too large, or the header ends in anything but its padding."""
+    if path.stat().st_size > _LARGEST_FILE:
+        raise types.InputError(f"{path} is larger than {_LARGEST_FILE // 2**20} MiB: it is no style file")
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        # The checksum does not cover the padding, which may be any white space for safetensors.
+        if length > _LARGEST_HEADER or not file.read(length).rstrip(b" ").endswith(b"}"):
+            raise types.InputError(f"{path} is no style file, or it is damaged: get it again")
+
+
+def _card(path: pathlib.Path, said: Mapping[str, str]) -> dict[str, Any]:
+    """The card among the metadata of a style file."""
+    try:
+        content = json.loads(said["card"])
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or not isinstance(content.get("step", 0), int):
+        raise types.InputError(f"{path} has no card that can be read: get it again")
+    return content
+
+
+def _finite(arrays: Mapping[str, np.ndarray]) -> bool:
+    return all(bool(np.isfinite(array).all()) for array in arrays.values())
 
 
 def _checksum(tensors: Mapping[str, np.ndarray], said: Mapping[str, str]) -> str:
@@ -161,33 +204,21 @@ def _checksum(tensors: Mapping[str, np.ndarray], said: Mapping[str, str]) -> str
     return digest.hexdigest()
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    leaves = []
-    for name, value in tree.items():
-        leaves += _leaves(value, f"{prefix}{name}/") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
-    return leaves
-
-
 def _counts(workdir: pathlib.Path) -> dict[str, int]:
     """Numbers of pictures of the run by domain."""
     try:
         prints: Any = json.loads((workdir / "data.json").read_text(encoding="utf-8"))
         return {domain: count for domain, (count, _) in prints.items()}
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
 def _held_out(workdir: pathlib.Path, step: int) -> dict[str, float]:
     """Metrics of held-out pictures in the round of this step."""
-    try:
-        lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        entries = [entry for entry in map(json.loads, lines) if entry["step"] == step]
-    except (OSError, ValueError, KeyError):
-        return {}
-    measured = {name: value for entry in entries for name, value in entry.items() if name.startswith("eval/")}
-    left_out = ("best", "seconds", "share", "shortfall")
-    return {
-        name.removeprefix("eval/"): round(value, 4)
-        for name, value in measured.items()
-        if isinstance(value, int | float) and name.removeprefix("eval/") not in left_out
-    }
+    figures = {}
+    for name, series in live.read_metrics(workdir).items():
+        values = [value for at, value in series if at == step and math.isfinite(value)]
+        metric = name.removeprefix("eval/")
+        if metric != name and metric not in _NO_FIGURES and values:
+            figures[metric] = round(values[-1], 4)
+    return figures

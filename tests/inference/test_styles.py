@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 import gqst
-from gqst import types
+from gqst import overrides, types
 from gqst.inference import generator, kept, styles
 from tests import conftest
 
@@ -38,7 +39,7 @@ def test_a_packed_style_is_the_generator_of_its_run(file, workdir, tmp_path):
 
 def test_the_card_has_the_figures_of_the_round(workdir, tmp_path, monkeypatch):
     lines = [{"step": 2, "loss": 1.0}, {"step": 2, "eval/kid": 7.0, "eval/best": True}, {"step": 3, "eval/kid": 9.0}]
-    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 4, "ev')
     (workdir / "data.json").write_text(json.dumps({"train/source": [5, "hash"]}))
     path = tmp_path / "style.safetensors"
     try:
@@ -61,39 +62,117 @@ def tiny(tmp_path_factory):
     return path, cfg, variables
 
 
+def _refusal(path, match: str) -> None:
+    """Checks that a file is refused in one sentence that names it, also where only its card is asked for."""
+    for read in (styles.load, styles.card):
+        with pytest.raises(types.InputError, match=match) as refused:
+            read(path)
+        sentence = str(refused.value)
+        assert sentence.startswith(str(path)) and sentence.count(path.name) == 1 and "\n" not in sentence
+
+
 def test_no_damaged_byte_goes_unnoticed(tiny, tmp_path):
     content = tiny[0].read_bytes()
+    header = int.from_bytes(content[:8], "little") + 8
+    # With padding, in which safetensors takes a line break for as good as a space.
+    content = header.to_bytes(8, "little") + content[8:header] + b" " * 8 + content[header:]
     damaged = tmp_path / "damaged.safetensors"
-    for place in (*range(0, len(content), 7), *range(len(content) - 40, len(content))):
-        damaged.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        with pytest.raises(types.InputError, match=r"damaged\.safetensors"):
-            styles.load(damaged)
-    for length in (0, 4, 8, 200, len(content) - 1):
+    damaged.write_bytes(content)
+    assert styles.card(damaged) == {"name": "tiny"}
+    # The order of the metadata, and so where the card lies, changes from file to file: every byte, then.
+    for place in range(len(content)):
+        for change in (0x01, ord(" ") ^ ord("\n")):
+            damaged.write_bytes(content[:place] + bytes([content[place] ^ change]) + content[place + 1 :])
+            with pytest.raises(types.InputError) as refused:
+                styles.load(damaged)
+            assert str(refused.value).startswith(str(damaged)) and "\n" not in str(refused.value)
+    for length in (0, 4, 8, 200, header + 8, len(content) - 1):
         damaged.write_bytes(content[:length])
-        with pytest.raises(types.InputError, match=r"damaged\.safetensors"):
-            styles.load(damaged)
+        _refusal(damaged, r"get it again|no style file")
+    damaged.write_bytes(content + b"x")
+    _refusal(damaged, "get it again")
 
 
 def test_what_is_no_style(tiny, tmp_path, monkeypatch):
     path, cfg, variables = tiny
     other = tmp_path / "other.safetensors"
     other.write_bytes(safetensors.numpy.save({"x": np.zeros(3, np.float32)}))
-    with pytest.raises(types.InputError, match=r"other\.safetensors is no style file"):
-        styles.load(other)
+    _refusal(other, r"other\.safetensors is no style file")
+    other.write_bytes(path.read_bytes().replace(b"gqst-style-1", b"gqst-style-2"))
+    _refusal(other, r"other\.safetensors is no style file")
     other.write_bytes((2**40).to_bytes(8, "little") + b"x" * 100)
-    with pytest.raises(types.InputError, match=r"other\.safetensors is no style file"):
-        styles.load(other)
-    spoilt = jax.tree.map(lambda x: x * np.nan, variables)
-    styles.write(other, cfg, spoilt, {})
-    with pytest.raises(types.InputError, match="damaged"):
-        styles.load(other)
+    _refusal(other, r"other\.safetensors is no style file")
     wider = dataclasses.replace(cfg, generator=gqst.choice("resnet", filters=2, blocks=0, scales=0))
     styles.write(other, wider, variables, {})
     with pytest.raises(types.InputError, match="weights of another generator"):
         styles.load(other)
     monkeypatch.setattr(styles, "_LARGEST_FILE", 100)
-    with pytest.raises(types.InputError, match="larger than"):
-        styles.load(path)
+    _refusal(path, r"tiny\.safetensors is larger than")
+
+
+def _forged(path, tiny, *, card: str = "{}", text: str | None = None, change=None, tensors=None) -> None:
+    """Writes a file whose checksum is right, with this content."""
+    _, cfg, variables = tiny
+    tree = json.loads(overrides.to_json(cfg))
+    if change is not None:
+        change(tree)
+    said = {"format": "gqst-style-1", "config": json.dumps(tree) if text is None else text, "card": card}
+    if tensors is None:
+        tensors = {name: np.asarray(value, np.float16) for name, value in kept.flat(variables)}
+    path.write_bytes(safetensors.numpy.save(tensors, said | {"checksum": styles._checksum(tensors, said)}))
+
+
+def test_what_a_right_checksum_does_not_excuse(tiny, tmp_path):
+    forged = tmp_path / "forged.safetensors"
+    weights = {name: np.asarray(value, np.float16) for name, value in kept.flat(tiny[2])}
+    _forged(forged, tiny)
+    assert styles.load(forged).step == 0
+    for card in ("x", "[]", '{"step": "a"}', '{"step": null}', "[" * 100_000):
+        _forged(forged, tiny, card=card)
+        _refusal(forged, "no card that can be read")
+    for change, said in (
+        (lambda tree: tree.update(zzz=1), "unknown config key 'zzz'"),
+        (lambda tree: tree["generator"].update(name="nope"), "unknown generator 'nope'"),
+    ):
+        _forged(forged, tiny, change=change)
+        with pytest.raises(types.InputError, match=rf"forged\.safetensors.*{said}"):
+            styles.load(forged)
+    for text, said in (("{", "its config is not JSON"), ("[" * 100_000, "names no generator that can be built")):
+        _forged(forged, tiny, text=text)
+        with pytest.raises(types.InputError, match=rf"forged\.safetensors.*{said}"):
+            styles.load(forged)
+    first = next(iter(weights))
+    for tensors in (dict(list(weights.items())[1:]), weights | {f"{first}/more": np.zeros(1, np.float16)}):
+        _forged(forged, tiny, tensors=tensors)
+        with pytest.raises(types.InputError, match="weights of another generator"):
+            styles.load(forged)
+    for wrong in (weights[first] * np.float16(np.nan), weights[first].astype(np.int8)):
+        _forged(forged, tiny, tensors=weights | {first: wrong})
+        _refusal(forged, "not finite float16 or float32 numbers")
+
+
+def test_weights_that_no_file_could_hold_are_not_written(tiny, tmp_path):
+    _, cfg, variables = tiny
+    path = tmp_path / "style.safetensors"
+    with pytest.raises(types.InputError, match="not finite; choose another checkpoint"):
+        styles.write(path, cfg, jax.tree.map(lambda x: x * np.nan, variables), {})
+    large = jax.tree.map(lambda x: x + np.float32(1e6), variables)
+    with pytest.raises(types.InputError, match="too large for float16; choose float32"):
+        styles.write(path, cfg, large, {})
+    assert not list(tmp_path.iterdir())
+    styles.write(path, cfg, large, {}, dtype="float32")
+    styles.load(path)
+
+
+def test_scalars_stay_scalars(tiny, tmp_path):
+    styles.write(tmp_path / "scalar.safetensors", tiny[1], {"params": {"gain": np.float32(3)}}, {})
+    assert safetensors.numpy.load_file(tmp_path / "scalar.safetensors")["params/gain"].shape == ()
+
+
+def test_nothing_is_unpickled(tiny, monkeypatch):
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, None)
+    assert styles.load(tiny[0]).step == 0
 
 
 def test_styles_are_found_by_name():
