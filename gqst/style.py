@@ -39,7 +39,10 @@ def main(argv: list[str] | None = None) -> None:
         _pack(flags)
     elif flags.command == "list":
         for name, path in styles.bundled().items():
-            print(f"{name:14} {path.stat().st_size / 2**20:.1f} MiB  {styles.card(path).get('name', '')}")
+            title = _printable(styles.card(path).get("name", ""))
+            print(f"{name:14} {path.stat().st_size / 2**20:.1f} MiB  {title}")
+        if not styles.bundled():
+            print("no styles come with this copy of gqst: `python -m gqst.style pack RUN FILE` makes one of a run")
     else:
         print(_text(styles.card(flags.style)))
 
@@ -67,9 +70,19 @@ def _pack(flags: argparse.Namespace) -> None:
 def _text(card: dict[str, Any]) -> str:
     lines = []
     for key, value in card.items():
-        shown = ", ".join(f"{name} {number:g}" for name, number in value.items()) if isinstance(value, dict) else value
-        lines.append(f"{key.replace('_', '-')}: {shown}")
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} {_short(entry)}" for name, entry in value.items())
+        lines.append(_printable(f"{key.replace('_', '-')}: {value}"))
     return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _printable(value: Any) -> str:
+    """The text of a card, which may be anybody's, without characters that would steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
 if __name__ == "__main__":

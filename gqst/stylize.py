@@ -18,8 +18,10 @@ def main(argv: list[str] | None = None) -> int:
     """Parses the flags, stylises, and returns the exit code: 1 if any picture was left out, else 0."""
     parser = _parser()
     flags = parser.parse_args(argv)
-    if flags.style is not None and (flags.checkpoint, flags.direction) != ("best", "forward"):
+    if flags.style is not None and (flags.checkpoint, flags.direction) != (None, None):
         parser.error("--checkpoint and --direction choose a generator of a run: a style file has one")
+    flags.checkpoint = "best" if flags.checkpoint is None else flags.checkpoint
+    flags.direction = flags.direction or "forward"
     cli.import_members(flags.imports)
     if _STANDARD in flags.input:
         return _standard_input(flags)
@@ -133,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
         help="stylise only share I (0 to N-1) of the pictures, where N machines or jobs work on them",
     )
     cli.add_import_flag(parser)
+    # None, so that a default that is given all the same is told from one that is not.
+    parser.set_defaults(checkpoint=None, direction=None)
     return parser
 
 

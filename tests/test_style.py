@@ -8,6 +8,7 @@ from PIL import Image
 
 import gqst
 from gqst import style, stylize, types
+from gqst.inference import styles
 from gqst.training import loop
 from tests import conftest
 
@@ -38,6 +39,8 @@ def test_a_run_is_packed_shown_and_applied(workdir, tmp_path, capsys):
     expected = gqst.load_generator(workdir)(gqst.read_picture(photo))
     actual = gqst.read_picture(tmp_path / "out.png")
     np.testing.assert_allclose(actual, expected, atol=1.5 / 255)
+    with pytest.raises(types.InputError, match=r"checkpoint.* 0"):
+        stylize.main(["--workdir", str(workdir), "--checkpoint", "0", *flags[2:6], "--overwrite"])
     about = json.loads(report.read_text())
     assert about["style"] == str(file) and "run" not in about
 
@@ -47,9 +50,25 @@ def test_the_list(capsys):
     assert "The Scream, Edvard Munch, 1893" in capsys.readouterr().out
 
 
+def test_the_list_of_a_copy_without_styles(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(styles, "_BUNDLED", tmp_path)
+    style.main(["list"])
+    assert capsys.readouterr().out.startswith("no styles come with this copy")
+
+
+def test_a_card_steers_no_terminal(capsys, tmp_path):
+    file = tmp_path / "style.safetensors"
+    card = {"name": "\x1b[2Jgone", "held_out": {"kid": 0.25, "note": "a\rb"}}
+    styles.write(file, conftest.small("style_image"), {"params": {"w": np.zeros(2, np.float32)}}, card)
+    style.main(["show", str(file)])
+    assert capsys.readouterr().out == "held-out: kid 0.25, note a\ufffdb\nname: \ufffd[2Jgone\n"
+
+
 def test_flags_that_do_not_go_together(capsys):
     for more, said in (
         (["--style", "scream", "--checkpoint", "last"], "a style file has one"),
+        (["--style", "scream", "--checkpoint", "best"], "a style file has one"),
+        (["--style", "scream", "--direction", "forward"], "a style file has one"),
         (["--style", "scream", "--workdir", "run"], "not allowed with"),
         ([], "one of the arguments --workdir --style is required"),
     ):
