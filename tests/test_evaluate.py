@@ -112,6 +112,15 @@ def test_one_style_picture_is_no_set(capsys, folders, tmp_path):
     assert "kid, frechet: not reported, 1 pictures of a set are fewer than 10" in said
 
 
+def test_a_style_that_cannot_be_read_has_no_figures(capsys, folders, tmp_path):
+    (tmp_path / "style").mkdir()
+    (tmp_path / "style" / "a.png").write_bytes(b"no picture")
+    flags = ["--outputs", folders / "outputs", "--references", tmp_path / "style", "--sources", folders / "sources"]
+    code, said, _ = _call(capsys, *flags, "--no-baselines")
+    assert code == 0 and "contrast_structure" in said and "style_gain" not in said
+    assert "kid, frechet: not reported, 0 pictures of a set are fewer than 10" in said
+
+
 def test_statistics_of_a_style_take_the_place_of_its_pictures(few, capsys, folders, tmp_path):
     flags = ["--outputs", folders / "outputs", "--no-baselines", "--json", tmp_path / "a.json", "--references"]
     file = tmp_path / "deep" / "style.npz"

@@ -1,10 +1,11 @@
 """Evaluation of pictures against their sources, their truths and a style, batch by batch: sets may be of any size."""
 
+import functools
 import itertools
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -52,11 +53,8 @@ class Evaluator:
         self._measure = jax.jit(
             networks.measure, static_argnums=0, compiler_options=devices.compile_options(1, self._mesh.devices)
         )
-        self._statistics = jax.jit(
-            lambda params, pictures: networks.style_statistics(of_pictures, params, pictures),
-            compiler_options=devices.compile_options(1, self._mesh.devices),
-        )
-        self._styles: dict[comparisons.Pictures, tuple[FeatureSet, networks.Styles]] = {}
+        self._statistics = networks.Batched(functools.partial(networks.style_statistics, of_pictures), self._params)
+        self._styles: dict[comparisons.Pictures, tuple[FeatureSet, networks.Styles | None]] = {}
 
     def __call__(
         self,
@@ -174,26 +172,27 @@ class Evaluator:
         """Returns the features of a style set, of all processes' shares; its pictures are read once for all calls."""
         return self._style_of(pictures)[0]
 
-    def _style_of(self, pictures: comparisons.Pictures) -> tuple[FeatureSet, networks.Styles]:
-        """Features of a style set, and the mean statistics of its pictures for metrics that take them."""
+    def _style_of(self, pictures: comparisons.Pictures) -> tuple[FeatureSet, networks.Styles | None]:
+        """Features of a style set, and the mean statistics of its pictures; None for these if it has no pictures."""
         if pictures not in self._styles:
             features = FeatureSet()
-            weighted: list[tuple[int, dict[str, list[list[list[float]]]]]] = []
+            rows: list[Any] = []
             for batch in processes.lockstep(_batched(pictures(), self._batch_size)):
                 features.add(self._features(batch))
                 if batch:
-                    own = jax.device_get(self._statistics(self._params, np.stack(batch)))
-                    weighted.append((len(batch), {name: [x.tolist() for x in layers] for name, layers in own.items()}))
-            parts = [part for parts in processes.all_gather(weighted) for part in parts]
-            counts = [count for count, _ in parts]
+                    rows.append(self._statistics(np.stack(batch)))
+            own = [len(jax.tree.leaves(part)[0]) for part in rows], [jax.tree.map(_mean, part) for part in rows]
+            shares = processes.all_gather(own)
+            counts = [count for share in shares for count in share[0]]
+            means = [mean for share in shares for mean in share[1]]
             statistics = {
                 name: [
-                    np.average(np.asarray([part[name][layer] for _, part in parts], np.float32), axis=0, weights=counts)
+                    np.average(np.asarray([mean[name][layer] for mean in means], np.float32), axis=0, weights=counts)
                     for layer in range(len(layers))
                 ]
-                for name, layers in parts[0][1].items()
+                for name, layers in (means[0] if means else {}).items()
             }
-            self._styles[pictures] = features, statistics
+            self._styles[pictures] = features, statistics or None
         return self._styles[pictures]
 
     def _features(self, pictures: list[np.ndarray]) -> np.ndarray:
@@ -251,6 +250,10 @@ def evaluate(
     if comparison.real is not None:
         measured["real style pictures"] = measure("real", comparison.real())
     return measured
+
+
+def _mean(rows: np.ndarray) -> list[Any]:
+    return np.mean(rows, axis=0).tolist()
 
 
 def _batched(items: Iterable[_T], count: int) -> Iterator[list[_T]]:

@@ -1,6 +1,6 @@
 """The frozen feature networks of metrics: their parameters, and metrics of their activations."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from gqst import metrics
 from gqst.models.features import base, efficientnet_lite, inception
 from gqst.runtime import devices
 
-EMBEDDED_BATCH = 8
+BATCH = 8
 EMBEDDERS = {"efficientnet_lite0": efficientnet_lite.embed, "inception_v3": inception.embed}
 """Functions (params, pictures) -> pooled features for metrics of sets, by feature network."""
 
@@ -70,42 +70,50 @@ def measure(
 
 def style_statistics(
     wanted: Iterable[metrics.Metric], params: Mapping[str, Any], pictures: Float[Array, "b h w 3"]
-) -> dict[str, list[Float[Any, "2 c"]]]:
-    """Returns the mean statistics of style pictures in [0, 1], by metric that takes them."""
+) -> dict[str, list[Float[Array, "b 2 c"]]]:
+    """Returns the statistics of style pictures in [0, 1], by metric that takes them; their means make a `Styles`."""
     statistics = {}
     for metric in wanted:
         if metric.with_style and metric.network is not None:
             network = base.FEATURES[metric.network]()
             seen = network.apply({"params": params[metric.network]}, pictures, layers=metric.layers)
-            statistics[metric.name] = [metrics.channel_statistics(seen[layer]).mean(0) for layer in metric.layers]
+            statistics[metric.name] = [metrics.channel_statistics(seen[layer]) for layer in metric.layers]
     return statistics
 
 
-class Embedder:
-    """Pooled features, on one network, of any number of pictures of one size."""
+class Batched:
+    """A function of pictures of one size, compiled for batches of a fixed size, that takes any number of them."""
 
-    def __init__(self, params: Any, network: str = "efficientnet_lite0", *, mesh: devices.DeviceMesh | None = None):
+    def __init__(self, function: Callable[..., Any], params: Any, *, mesh: devices.DeviceMesh | None = None):
         """Compiles nothing yet.
 
         Args:
-          params: Parameters of the network.
-          network: Name of the network, in `EMBEDDERS`.
+          function: Function of (params, f32[b h w 3]) that returns a tree of arrays with a row for each picture.
+          params: Its parameters.
           mesh: Devices that share the pictures; all of this process by default.
         """
         self._mesh = mesh or devices.DeviceMesh()
-        self._batch_size = self._mesh.padded(EMBEDDED_BATCH)
+        self._batch_size = self._mesh.padded(BATCH)
         self._params = self._mesh.replicate(params)
-        self._embed = jax.jit(
-            EMBEDDERS[network],
+        self._function = jax.jit(
+            function,
             out_shardings=self._mesh.replicated,
             compiler_options=devices.compile_options(1, self._mesh.devices),
         )
 
-    def __call__(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
-        """Returns the features of pictures in [0, 1]."""
-        features = []
+    def __call__(self, pictures: Float[np.ndarray, "n h w 3"]) -> Any:
+        """Returns the rows of pictures in [0, 1]."""
+        parts = []
         for first in range(0, len(pictures), self._batch_size):
             # Wrapping around fills the last batch, so that only one shape is compiled.
             rows = np.arange(first, first + self._batch_size) % len(pictures)
-            features.append(np.asarray(self._embed(self._params, self._mesh.shard(pictures[rows]))))
-        return np.concatenate(features)[: len(pictures)]
+            parts.append(jax.device_get(self._function(self._params, self._mesh.shard(pictures[rows]))))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(pictures)], *parts)
+
+
+class Embedder(Batched):
+    """Pooled features, f32[n d], on one network, of any number of pictures of one size."""
+
+    def __init__(self, params: Any, network: str = "efficientnet_lite0", *, mesh: devices.DeviceMesh | None = None):
+        """Compiles nothing yet; `params` are those of `network`, which is one of `EMBEDDERS`."""
+        super().__init__(EMBEDDERS[network], params, mesh=mesh)

@@ -1,5 +1,6 @@
 """A round: the running-average generator on fixed held-out pictures, measured and shown."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -80,13 +81,10 @@ class Round:
         self._style: dict[str, np.ndarray] = {}
         self._styles: networks.Styles | None = None
         self.traces = 0
-        options: dict[str, Any] = {
-            "out_shardings": mesh.replicated,
-            "compiler_options": devices.compile_options(1, mesh.devices),
-        }
-        self._translate = jax.jit(self._one_batch, **options)
-        self._statistics = jax.jit(
-            lambda params, pictures: networks.style_statistics(self._of_pictures, params, pictures), **options
+        self._translate = jax.jit(
+            self._one_batch,
+            out_shardings=mesh.replicated,
+            compiler_options=devices.compile_options(1, mesh.devices),
         )
 
     def __call__(self, ema: Any, step: int) -> RoundResult:
@@ -158,14 +156,9 @@ class Round:
 
     def _style_statistics(self) -> networks.Styles:
         """Statistics of the held-out style pictures, for metrics that take them."""
-        pictures = self._held_out["target"]
-        firsts = range(0, len(pictures), self._batch_size)
-        # Wrapping around would count pictures twice; what does not fill a batch is left out, unless it is all there is.
-        rows = [np.arange(first, first + self._batch_size) % len(pictures) for first in firsts]
-        whole = [row for row in rows if row[-1] >= row[0]] or rows[:1]
-        parts = [self._statistics(self._params, self._mesh.shard(pictures[row])) for row in whole]
-        means = jax.tree.map(lambda *leaves: np.mean(jax.device_get(leaves), axis=0), *parts)
-        return self._mesh.replicate(means)
+        statistics = functools.partial(networks.style_statistics, self._of_pictures)
+        rows = networks.Batched(statistics, self._params, mesh=self._mesh)(self._held_out["target"])
+        return self._mesh.replicate(jax.tree.map(lambda x: x.mean(axis=0), rows))
 
     def _one_batch(
         self, ema: Any, params: Mapping[str, Any], styles: networks.Styles, batch: Mapping[str, jax.Array]

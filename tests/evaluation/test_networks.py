@@ -48,3 +48,9 @@ def test_a_network_sees_each_picture_once_for_all_metrics(seen):
     np.testing.assert_allclose(values["a"], [1.5, 1.5])
     np.testing.assert_allclose(values["b"], [47.25, 47.25])
     np.testing.assert_allclose(values["color_shift"], [np.sqrt(3) / 4] * 2, atol=1e-5)
+
+
+def test_each_picture_has_one_row_however_many_there_are():
+    pictures = np.random.default_rng(0).random((networks.BATCH + 3, 4, 4, 3), np.float32)
+    whole = networks.Batched(lambda scale, x: {"sums": scale * x.sum((1, 2, 3))}, np.float32(2.0))
+    np.testing.assert_allclose(whole(pictures)["sums"], 2.0 * pictures.sum((1, 2, 3)), rtol=1e-5)
