@@ -10,7 +10,7 @@ Cost: 1,300 steps at 256 px, batch 8, a generator of 0.4 M parameters: half a mi
 CPU cores, in a quarter of an hour:
 `--set image_size=128 batch_size=4 steps=1500 generator_optimizer.learning_rate=2e-3`.
 
-The styles that come with gqst were made with these settings (gqst/inference/bundled/make.py).
+The styles that come with gqst were made with these settings (docs/make_bundled_styles.py).
 """
 
 from gqst import config

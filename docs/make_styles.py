@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 import gqst
-from gqst.inference import styles
+from gqst.models import style_files
 from gqst.pictures import folders
 
 SIDE, COLUMNS = 480, 4
@@ -22,7 +22,7 @@ def main(photo: str | None = None) -> None:
     picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.LANCZOS)
     left, top = ((side - SIDE) // 2 for side in picture.size)
     source = np.asarray(picture.crop((left, top, left + SIDE, top + SIDE)), np.float32) / 255
-    tiles = [source, *(gqst.load_style(name)(source) for name in styles.bundled())]
+    tiles = [source, *(gqst.load_style(name)(source) for name in style_files.bundled())]
     rows = [np.concatenate(tiles[first : first + COLUMNS], 1) for first in range(0, len(tiles), COLUMNS)]
     sheet = Image.fromarray(np.round(255 * np.concatenate(rows)).astype(np.uint8))
     sheet.save(pathlib.Path(__file__).parent / "styles.jpg", quality=88)

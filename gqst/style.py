@@ -33,27 +33,28 @@ def main(argv: list[str] | None = None) -> None:
     show.add_argument("style", metavar="FILE|NAME", help="a style file, or the name of a style that comes with gqst")
     flags = parser.parse_args(argv)
 
-    from gqst.inference import styles
+    from gqst.models import style_files
 
     if flags.command == "pack":
         _pack(flags)
     elif flags.command == "list":
-        for name, path in styles.bundled().items():
-            title = _printable(styles.card(path).get("name", ""))
+        for name, path in style_files.bundled().items():
+            title = _printable(style_files.card(path).get("name", ""))
             print(f"{name:14} {path.stat().st_size / 2**20:.1f} MiB  {title}")
-        if not styles.bundled():
+        if not style_files.bundled():
             print("no styles come with this copy of gqst: `python -m gqst.style pack RUN FILE` makes one of a run")
     else:
-        print(_text(styles.card(flags.style)))
+        print(_text(style_files.card(flags.style)))
 
 
 def _pack(flags: argparse.Namespace) -> None:
     from gqst import types
     from gqst.inference import styles
+    from gqst.models import style_files
 
     cli.import_members(flags.imports)
-    if flags.file.suffix != styles.SUFFIX:
-        raise types.InputError(f"{flags.file} has to end in {styles.SUFFIX}")
+    if flags.file.suffix != style_files.SUFFIX:
+        raise types.InputError(f"{flags.file} has to end in {style_files.SUFFIX}")
     if flags.file.exists() and not flags.overwrite:
         raise types.InputError(f"{flags.file} exists already: --overwrite replaces it")
     named = {"name": flags.name, "data": flags.data, "licence": flags.licence}

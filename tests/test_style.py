@@ -8,7 +8,7 @@ from PIL import Image
 
 import gqst
 from gqst import style, stylize, types
-from gqst.inference import styles
+from gqst.models import style_files
 from gqst.training import loop
 from tests import conftest
 
@@ -51,7 +51,7 @@ def test_the_list(capsys):
 
 
 def test_the_list_of_a_copy_without_styles(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(styles, "_BUNDLED", tmp_path)
+    monkeypatch.setattr(style_files, "_BUNDLED", tmp_path)
     style.main(["list"])
     assert capsys.readouterr().out.startswith("no styles come with this copy")
 
@@ -59,7 +59,7 @@ def test_the_list_of_a_copy_without_styles(capsys, monkeypatch, tmp_path):
 def test_a_card_steers_no_terminal(capsys, tmp_path):
     file = tmp_path / "style.safetensors"
     card = {"name": "\x1b[2Jgone", "held_out": {"kid": 0.25, "note": "a\rb"}}
-    styles.write(file, conftest.small("style_image"), {"params": {"w": np.zeros(2, np.float32)}}, card)
+    style_files.write(file, conftest.small("style_image"), {"params": {"w": np.zeros(2, np.float32)}}, card)
     style.main(["show", str(file)])
     assert capsys.readouterr().out == "held-out: kid 0.25, note a\ufffdb\nname: \ufffd[2Jgone\n"
 

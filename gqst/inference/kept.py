@@ -9,12 +9,13 @@ import json
 import logging
 import pathlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax import traverse_util
 
 from gqst.pictures import files
 from gqst.runtime import caches
@@ -62,7 +63,7 @@ def read(checkpoints: pathlib.Path, which: Literal["best", "last"] | int, direct
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         if said["checksum"] != _checksum(tensors):
             return None
-        return Kept(nested(tensors), int(step), json.loads(said["demands"]))
+        return Kept(traverse_util.unflatten_dict(tensors, sep="/"), int(step), json.loads(said["demands"]))
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError):
         return None
 
@@ -71,7 +72,8 @@ def write(checkpoints: pathlib.Path, direction: str, kept: Kept) -> None:
     """Keeps a generator for the next start, if that is possible."""
     try:
         path = _path(_metadata(checkpoints)[kept.step], direction)
-        tensors = {name: np.asarray(value, order="C") for name, value in flat(kept.variables)}
+        leaves = traverse_util.flatten_dict(kept.variables, sep="/")
+        tensors = {name: np.asarray(value, order="C") for name, value in leaves.items()}
         said = {"checksum": _checksum(tensors), "demands": json.dumps(kept.demands)}
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic(path) as part:
@@ -102,24 +104,3 @@ def _checksum(tensors: Mapping[str, np.ndarray]) -> str:
     for name in sorted(tensors):
         total = zlib.crc32(tensors[name].tobytes(), zlib.crc32(name.encode(), total))
     return str(total)
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the leaves of a tree with their paths, as in `params/Conv_0/kernel`."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def nested(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Returns the tree whose arrays have these paths."""
-    tree: dict[str, Any] = {}
-    for name, value in tensors.items():
-        *parts, last = name.split("/")
-        node = tree
-        for part in parts:
-            node = node.setdefault(part, {})
-        node[last] = value
-    return tree

@@ -8,11 +8,17 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from flax import traverse_util
 
 import gqst
 from gqst import overrides, types
-from gqst.inference import generator, kept, styles
+from gqst.inference import generator, styles
+from gqst.models import style_files
 from tests import conftest
+
+
+def _flat(variables):
+    return traverse_util.flatten_dict(variables, sep="/")
 
 
 def _picture():
@@ -48,7 +54,7 @@ def test_the_card_has_the_figures_of_the_round(workdir, tmp_path, monkeypatch):
         (workdir / "metrics.jsonl").unlink()
         (workdir / "data.json").unlink()
     expected = {"licence": "CC0", "step": 2, "pictures": {"train/source": 5}, "held_out": {"kid": 7.0}}
-    assert styles.card(path) == expected
+    assert style_files.card(path) == expected
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +64,13 @@ def tiny(tmp_path_factory):
     cfg = conftest.small("style_image", "generator.filters=1", "generator.blocks=0", "generator.scales=0")
     module = gqst.Recipe(cfg).generator
     variables = jax.device_get(module.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32)))
-    styles.write(path, cfg, variables, {"name": "tiny"})
+    style_files.write(path, cfg, variables, {"name": "tiny"})
     return path, cfg, variables
 
 
 def _refusal(path, match: str) -> None:
     """Checks that a file is refused in one sentence that names it, also where only its card is asked for."""
-    for read in (styles.load, styles.card):
+    for read in (styles.load, style_files.card):
         with pytest.raises(types.InputError, match=match) as refused:
             read(path)
         sentence = str(refused.value)
@@ -78,7 +84,7 @@ def test_no_damaged_byte_goes_unnoticed(tiny, tmp_path):
     content = header.to_bytes(8, "little") + content[8:header] + b" " * 8 + content[header:]
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(content)
-    assert styles.card(damaged) == {"name": "tiny"}
+    assert style_files.card(damaged) == {"name": "tiny"}
     # The order of the metadata, and so where the card lies, changes from file to file: every byte, then.
     for place in range(len(content)):
         for change in (0x01, ord(" ") ^ ord("\n")):
@@ -103,10 +109,10 @@ def test_what_is_no_style(tiny, tmp_path, monkeypatch):
     other.write_bytes((2**40).to_bytes(8, "little") + b"x" * 100)
     _refusal(other, r"other\.safetensors is no style file")
     wider = dataclasses.replace(cfg, generator=gqst.choice("resnet", filters=2, blocks=0, scales=0))
-    styles.write(other, wider, variables, {})
+    style_files.write(other, wider, variables, {})
     with pytest.raises(types.InputError, match="weights of another generator"):
         styles.load(other)
-    monkeypatch.setattr(styles, "_LARGEST_FILE", 100)
+    monkeypatch.setattr(style_files, "_LARGEST_FILE", 100)
     _refusal(path, r"tiny\.safetensors is larger than")
 
 
@@ -118,13 +124,13 @@ def _forged(path, tiny, *, card: str = "{}", text: str | None = None, change=Non
         change(tree)
     said = {"format": "gqst-style-1", "config": json.dumps(tree) if text is None else text, "card": card}
     if tensors is None:
-        tensors = {name: np.asarray(value, np.float16) for name, value in kept.flat(variables)}
-    path.write_bytes(safetensors.numpy.save(tensors, said | {"checksum": styles._checksum(tensors, said)}))
+        tensors = {name: np.asarray(value, np.float16) for name, value in _flat(variables).items()}
+    path.write_bytes(safetensors.numpy.save(tensors, said | {"checksum": style_files._checksum(tensors, said)}))
 
 
 def test_what_a_right_checksum_does_not_excuse(tiny, tmp_path):
     forged = tmp_path / "forged.safetensors"
-    weights = {name: np.asarray(value, np.float16) for name, value in kept.flat(tiny[2])}
+    weights = {name: np.asarray(value, np.float16) for name, value in _flat(tiny[2]).items()}
     _forged(forged, tiny)
     assert styles.load(forged).step == 0
     for card in ("x", "[]", '{"step": "a"}', '{"step": null}', "[" * 100_000):
@@ -155,17 +161,17 @@ def test_weights_that_no_file_could_hold_are_not_written(tiny, tmp_path):
     _, cfg, variables = tiny
     path = tmp_path / "style.safetensors"
     with pytest.raises(types.InputError, match="not finite; choose another checkpoint"):
-        styles.write(path, cfg, jax.tree.map(lambda x: x * np.nan, variables), {})
+        style_files.write(path, cfg, jax.tree.map(lambda x: x * np.nan, variables), {})
     large = jax.tree.map(lambda x: x + np.float32(1e6), variables)
     with pytest.raises(types.InputError, match="too large for float16; choose float32"):
-        styles.write(path, cfg, large, {})
+        style_files.write(path, cfg, large, {})
     assert not list(tmp_path.iterdir())
-    styles.write(path, cfg, large, {}, dtype="float32")
+    style_files.write(path, cfg, large, {}, dtype="float32")
     styles.load(path)
 
 
 def test_scalars_stay_scalars(tiny, tmp_path):
-    styles.write(tmp_path / "scalar.safetensors", tiny[1], {"params": {"gain": np.float32(3)}}, {})
+    style_files.write(tmp_path / "scalar.safetensors", tiny[1], {"params": {"gain": np.float32(3)}}, {})
     assert safetensors.numpy.load_file(tmp_path / "scalar.safetensors")["params/gain"].shape == ()
 
 
@@ -176,8 +182,8 @@ def test_nothing_is_unpickled(tiny, monkeypatch):
 
 
 def test_styles_are_found_by_name():
-    assert len(styles.bundled()) >= 6
-    assert sum(path.stat().st_size for path in styles.bundled().values()) <= 8 * 2**20
+    assert len(style_files.bundled()) >= 6
+    assert sum(path.stat().st_size for path in style_files.bundled().values()) <= 8 * 2**20
     with pytest.raises(types.InputError, match="scream"):
         styles.load("screem")
     with pytest.raises(types.InputError, match="there is no style file"):
@@ -186,8 +192,8 @@ def test_styles_are_found_by_name():
 
 def test_every_bundled_style_has_a_card_and_paints():
     picture = np.random.default_rng(0).random((64, 80, 3), np.float32)
-    for name in styles.bundled():
-        card = styles.card(name)
+    for name in style_files.bundled():
+        card = style_files.card(name)
         assert {"name", "licence", "data", "step", "held_out"} <= set(card)
         # Where the figures come from is in the card; style and scene are both there.
         assert card["held_out"]["style_gain"] > 0.45 and card["held_out"]["contrast_structure"] > 0.5
@@ -198,4 +204,4 @@ def test_every_bundled_style_has_a_card_and_paints():
 def test_a_float16_checkpoint_of_a_run_is_restored_as_it_is(workdir):
     cfg, variables, step = generator.restored(workdir, 1, "forward")
     assert step == 1 and cfg.generator.name == "resnet"
-    assert all(value.dtype == np.float32 for _, value in kept.flat(variables))
+    assert all(value.dtype == np.float32 for value in _flat(variables).values())

@@ -1,4 +1,4 @@
-"""Makes the styles that come with gqst: `python gqst/inference/bundled/make.py PHOTOS PAINTINGS OUT`.
+"""Makes the styles that come with gqst: `python docs/make_bundled_styles.py PHOTOS PAINTINGS OUT`.
 
 PHOTOS is a folder of photographs of 288 px, PAINTINGS one with the paintings below. Each takes half a minute on an
 H100. Figures of the cards are measured on the bundled photographs, which take no part in the training.
@@ -14,7 +14,7 @@ from PIL import Image
 
 import gqst
 from gqst.evaluation import networks
-from gqst.inference import styles
+from gqst.models import style_files
 from gqst.pictures import folders
 
 PAINTINGS = {
@@ -53,12 +53,12 @@ def write(path: pathlib.Path, variables: dict, title: str, painting: Image.Image
         "name": title,
         "licence": "painting in the public domain; photographs under free licences; weights under Apache-2.0",
         "data": f"the painting, and {count} landscape photographs from free collections of wallpapers",
-        "made_by": "gqst/inference/bundled/make.py, config style_image",
+        "made_by": "docs/make_bundled_styles.py, config style_image",
         "step": CFG.steps,
         "measured_on": f"the 16 bundled photographs, their middle {SEEN} px at a shorter side of {SEEN} px",
         "held_out": measured(halved, painting),
     }
-    styles.write(path, CFG, variables, card)
+    style_files.write(path, CFG, variables, card)
 
 
 def measured(variables: dict, painting: Image.Image) -> dict[str, float]:
@@ -70,7 +70,8 @@ def measured(variables: dict, painting: Image.Image) -> dict[str, float]:
     fakes = jnp.concatenate([apply(photos[first : first + 4]) for first in range(0, len(photos), 4)])
     wanted = [gqst.metrics.METRICS[name] for name in ("contrast_structure", "style_gain", "repetition")]
     params = networks.load(wanted)
-    goal = networks.style_statistics(wanted, params, jnp.asarray(_middle(_with_shorter_side(painting, SEEN)))[None])
+    shown = jnp.asarray(_middle(_with_shorter_side(painting, SEEN)))[None]
+    goal = jax.tree.map(lambda rows: rows[0], networks.style_statistics(wanted, params, shown))
     values = networks.measure(wanted, params, fakes, photos, goal)
     figures = {name: round(float(np.mean(value)), 3) for name, value in values.items()}
     return figures | {"repetition_90th": round(float(np.quantile(values["repetition"], 0.9)), 3)}
