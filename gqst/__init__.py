@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gqst.pictures.grid import picture_grid
     from gqst.training.loop import fit
     from gqst.training.recipe import Recipe
-    from gqst.training.state import create_state
+    from gqst.training.restore import create_state
     from gqst.training.step import train_step
     from gqst.types import InputError, RunError
 
@@ -57,7 +57,7 @@ _ORIGINS = {
     "RunError": "types.RunError",
     "batches": "data.pipeline.make_iterator",
     "choice": "config.choice",
-    "create_state": "training.state.create_state",
+    "create_state": "training.restore.create_state",
     "fit": "training.loop.fit",
     "load_config": "overrides.load",
     "load_data": "data.sources.load",

@@ -174,6 +174,9 @@ class Config:
         `kid` between the fakes and the style domain on EfficientNet-Lite0, where there are 10 pictures of each; `lpips`
         (AlexNet) and `content_retention` (VGG-16) of fakes against their sources. A metric for which the pictures are
         too small is left out.
+      start_from: Folder of another run, or a style (a file, or the name of one that comes with gqst), whose generator
+        the run starts with; it must have the config's options. A run's discriminator is taken too if the config has
+        the same. Optimisers, rounds and targets begin anew. None starts with random networks.
       generator: Network that translates sources to fakes, with its options.
       discriminator: Network that distinguishes fakes from targets, with its options.
       conditional: Whether the discriminator sees the source together with the picture, D(x, .); needs paired data and
@@ -226,6 +229,7 @@ class Config:
     round_size: Annotated[int, pydantic.Field(ge=16)] | None = None
     round_pictures: pydantic.PositiveInt = 64
     metrics: tuple[str, ...] = ("kid", "lpips", "content_retention")
+    start_from: str | None = None
     generator: Choice = Choice(name="resnet")
     discriminator: Choice = Choice(name="patch")
     conditional: bool = False

@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
-from gqst import config, overrides, types
+from gqst import config
 from gqst.inference import kept, programs
 from gqst.models import base as models
 from gqst.models import translate
@@ -184,7 +184,7 @@ def load_generator(
       InputError: There is no run, no such checkpoint or no such direction.
     """
     folder = pathlib.Path(workdir)
-    cfg, module = _described(folder)
+    cfg, module = models.of_run(folder)
     checkpoints = folder / "checkpoints"
     options: dict[str, Any] = {"keep_colors": keep_colors, "memory": memory}
     earlier = kept.read(checkpoints, which, direction)
@@ -201,17 +201,9 @@ def restored(
 ) -> tuple[config.Config, dict[str, Any], int]:
     """Returns a run's config, its generator's variables by collection, and the step; InputError as `load_generator`."""
     folder = pathlib.Path(workdir)
-    cfg, module = _described(folder)
+    cfg, module = models.of_run(folder)
     variables, step = _restored(cfg, module, folder / "checkpoints", which, direction)
     return cfg, variables, step
-
-
-def _described(folder: pathlib.Path) -> tuple[config.Config, nn.Module]:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise types.InputError(f"{folder} is not the folder of a run: it has no config.json")
-    cfg = overrides.from_json(path.read_text(encoding="utf-8"), origin=str(path))
-    return cfg, models.build_generator(cfg)
 
 
 def _restored(
@@ -219,16 +211,6 @@ def _restored(
 ) -> tuple[Any, int]:
     """Returns variables and step from a checkpoint."""
     # Imported when it is needed, because Orbax takes its time.
-    from gqst.losses import base as losses
-    from gqst.quality import targets
-    from gqst.training import checkpoint, recipe
+    from gqst.training import restore
 
-    def directions() -> tuple[str, ...]:
-        # For checkpoints that do not note them; whether the run's data was paired does not matter here.
-        return recipe.directions(losses.build(targets.aim(cfg.losses, cfg.targets)[0], paired=True))
-
-    picture = jnp.zeros((1, cfg.image_size, cfg.image_size, 3))
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = jax.eval_shape(module.init, jax.random.key(0), picture)
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
-    return checkpoint.load_ema(checkpoints, which, direction, abstract, default_directions=directions)
+    return restore.generator(cfg, module, checkpoints, which, direction)

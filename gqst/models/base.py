@@ -1,5 +1,6 @@
 """Interfaces of generators and discriminators, and the registries that a config chooses them from."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from gqst import config, registry
+from gqst import config, overrides, registry, types
 
 GENERATORS = registry.Registry("generator")
 """Linen modules that map pictures f32[b h w c] in [0, 1] to pictures of the same size in [0, 1].
@@ -73,6 +74,22 @@ def build_generator(cfg: config.Config) -> nn.Module:
       InputError: The generator or an option does not exist, or a value is invalid.
     """
     return GENERATORS.build(cfg.generator, dtype=jnp.dtype(cfg.compute_dtype))
+
+
+def of_run(folder: pathlib.Path) -> tuple[config.Config, nn.Module]:
+    """Returns the config of a run and its generator as an unbound module.
+
+    Args:
+      folder: Folder of the run.
+
+    Raises:
+      InputError: It is not the folder of a run, or its config cannot be read.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise types.InputError(f"{folder} is not the folder of a run: it has no config.json")
+    cfg = overrides.from_json(path.read_text(encoding="utf-8"), origin=str(path))
+    return cfg, build_generator(cfg)
 
 
 def build_discriminator(cfg: config.Config) -> nn.Module:

@@ -30,6 +30,7 @@ policies = ocp.training.preservation_policies
 _log = logging.getLogger("gqst")
 
 _STATE, _EMA = "state", "ema"
+_METADATA = "_CHECKPOINT_METADATA"
 
 Which = Literal["best", "last"] | int
 """A checkpoint: of the best round, the newest, or of a step."""
@@ -218,14 +219,49 @@ def load_ema(
     raise types.InputError(f"no checkpoint in {directory} can be read")
 
 
+def load_discriminators(directory: pathlib.Path, step: int, abstract: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the discriminators in a checkpoint, variables by direction and collection.
+
+    Args:
+      directory: The folder `<workdir>/checkpoints`.
+      step: Step of the checkpoint.
+      abstract: Their variables as shapes, types and shardings, by direction.
+
+    Raises:
+      InputError: They cannot be read.
+    """
+    params = {direction: variables["params"] for direction, variables in abstract.items()}
+    stats = {direction: {k: v for k, v in tree.items() if k != "params"} for direction, tree in abstract.items()}
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    try:
+        with context, ocp.training.Checkpointer(directory.absolute()) as manager:
+            wanted = {_STATE: {"disc": {"params": params, "stats": stats}}}
+            read = manager.load_checkpointables(step, wanted)[_STATE]["disc"]
+    except Exception as error:  # whatever the storage layer raises on damaged files
+        raise types.InputError(f"checkpoint {step} in {directory} cannot be read ({_first_line(error)})") from error
+    return {d: {"params": read["params"][d], **read["stats"].get(d, {})} for d in abstract}
+
+
 def noted_pictures(directory: pathlib.Path) -> list[int] | None:
     """Returns the numbers of source and target pictures that the newest checkpoint notes; None without one."""
-    notes = {int(p.parent.name): p for p in directory.glob("*/_CHECKPOINT_METADATA") if p.parent.name.isdecimal()}
     try:
-        content = json.loads(notes[max(notes)].read_text(encoding="utf-8"))
-        return content["custom_metadata"]["note"]["data"]["pictures"]
+        return _note(directory / str(max(_steps(directory))))["data"]["pictures"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def exists(directory: pathlib.Path) -> bool:
+    """Returns whether the folder `<workdir>/checkpoints` holds any checkpoint."""
+    return bool(_steps(directory))
+
+
+def _steps(directory: pathlib.Path) -> list[int]:
+    return [int(path.parent.name) for path in directory.glob(f"*/{_METADATA}") if path.parent.name.isdecimal()]
+
+
+def _note(folder: pathlib.Path) -> Any:
+    return json.loads((folder / _METADATA).read_text(encoding="utf-8"))["custom_metadata"]["note"]
 
 
 def check_space(directory: pathlib.Path, needed: int) -> None:

@@ -294,7 +294,7 @@ def _roll_back(run: setup.Run, setback: SetbackError) -> None:
         restored = run.checkpoints.restore(run.abstract_state, at_most=good)
         single = restored[0] if restored is not None else None
         if single is None and good == 0:
-            single = run.parallel.single(run.parallel.create(run.config.seed))
+            single = run.begin()
     if single is None:
         saved = run.checkpoints.steps
         raise types.RunError(

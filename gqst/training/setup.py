@@ -16,7 +16,7 @@ from gqst.data import pipeline, sources
 from gqst.pictures import files
 from gqst.quality.memory import Memory
 from gqst.runtime import lock, processes, profiler, progress, signals
-from gqst.training import checkpoint, log, parallel, summary
+from gqst.training import checkpoint, log, parallel, restore, summary
 from gqst.training.recipe import Recipe
 from gqst.training.rounds import FEWEST, Round
 from gqst.training.state import TrainState
@@ -67,6 +67,11 @@ class Run:
     state: TrainState
     step: int
 
+    def begin(self) -> TrainState:
+        """Returns one copy of the state of step 0; InputError if what it starts from is gone."""
+        new = self.parallel.single(self.parallel.create(self.config.seed))
+        return restore.begun(restore.start(self.recipe), self.recipe, new) if self.config.start_from else new
+
     @property
     def abstract_state(self) -> TrainState:
         """The state as shapes, types and shardings of one copy, as checkpoints take it."""
@@ -93,6 +98,8 @@ def opened(
     """
     # 1. All input is checked, on all processes, before anything is written.
     dataset, recipe, trainer = processes.run_on_all(lambda: _build(cfg, workdir, mode, devices))
+    fresh = not checkpoint.exists(workdir / "checkpoints")
+    start = processes.run_on_all(lambda: restore.start(recipe)) if fresh and cfg.start_from else None
     processes.check_same("the config", overrides.flat(cfg))
     processes.check_same("the data", {name: split.sizes for name, split in dataset.splits.items()})
     with contextlib.ExitStack() as stack:
@@ -126,6 +133,8 @@ def opened(
             memory.recall(note)
             decisions = note["trail"]
             checkpoints.keep(memory.kept)
+        elif start is not None:
+            state = trainer.spread(restore.begun(start, recipe, trainer.single(state)))
         step = int(trainer.single(state).step)
         # 4. The rounds; this reads their held-out pictures.
         measure = Round(recipe, held_out(dataset, cfg), trainer.mesh)
@@ -140,6 +149,10 @@ def opened(
         stack.callback(trace.close)
         if restored is not None:
             bar.say(f"going on from step {step} of {cfg.steps} in {workdir}")
+        elif start is not None:
+            run_log.decision(0, start.note)
+            judge = "; its discriminator is new" if recipe.adversarial and not start.discriminators else ""
+            bar.say(f"starting with the generator of {cfg.start_from}, step {start.note['of_step']}{judge}")
         yield Run(
             config=cfg,
             workdir=workdir,

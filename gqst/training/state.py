@@ -10,7 +10,6 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from gqst.losses import base as losses
-from gqst.runtime import devices
 from gqst.training.recipe import Recipe
 
 HEADS = "heads"
@@ -111,17 +110,6 @@ def create(recipe: Recipe, key: jax.Array, initial: Mapping[str, Mapping[str, An
         pool=pool,
         key=run_key,
     )
-
-
-def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
-    """Returns a new state on the default device.
-
-    Args:
-      recipe: Static parts of the step.
-      key: Typed random key, as returned by `jax.random.key`.
-    """
-    jitted = jax.jit(lambda key, initial: create(recipe, key, initial), compiler_options=devices.compile_options(0))
-    return jitted(key, recipe.initial)
 
 
 def draw(

@@ -1,0 +1,158 @@
+"""Networks taken from runs and style files: to apply a generator, and to start another run with it."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from gqst import config, types
+from gqst.losses import base as losses
+from gqst.models import base as models
+from gqst.models import style_files
+from gqst.quality import targets
+from gqst.runtime import devices
+from gqst.training import checkpoint
+from gqst.training.recipe import BACKWARD, FORWARD, Recipe, directions
+from gqst.training.state import TrainState, create
+
+
+def generator(
+    cfg: config.Config, module: nn.Module, checkpoints: pathlib.Path, which: checkpoint.Which, direction: str
+) -> tuple[Any, int]:
+    """Returns the running average of a run's generator, variables by collection, and its step.
+
+    Args:
+      cfg: Config of the run.
+      module: Its generator.
+      checkpoints: The folder `<workdir>/checkpoints`.
+      which: `best`, `last` or a step.
+      direction: `forward` or `backward`.
+
+    Raises:
+      InputError: There is no such checkpoint or direction, or it cannot be read.
+    """
+    abstract = _on_one_device(_shapes(cfg, module))
+    return checkpoint.load_ema(checkpoints, which, direction, abstract, default_directions=lambda: _directions(cfg))
+
+
+class Start(NamedTuple):
+    """Networks that a run starts with in place of new ones.
+
+    Attributes:
+      generators: Variables of the generators by direction and collection.
+      discriminators: Variables of the discriminators likewise; empty where a new one is trained.
+      note: What was taken, for the run's files.
+    """
+
+    generators: Mapping[str, Mapping[str, Any]]
+    discriminators: Mapping[str, Mapping[str, Any]]
+    note: dict[str, Any]
+
+
+def start(recipe: Recipe) -> Start:
+    """Returns the networks that `start_from` of a recipe's config names.
+
+    Raises:
+      InputError: There is no such run or style, it cannot be read, or its generator is another than the config's.
+    """
+    name = recipe.config.start_from
+    assert name is not None
+    folder = pathlib.Path(name).expanduser()
+    if not folder.is_dir():
+        try:
+            style = style_files.read(folder if folder.is_file() else name)
+        except types.InputError as error:
+            raise types.InputError(f"start_from: {error}") from error
+        _check_same(name, style.config.generator, recipe.config.generator)
+        return _noted(name, style.step, {FORWARD: style.variables}, {})
+    try:
+        cfg, module = models.of_run(folder)
+    except types.InputError as error:
+        raise types.InputError(f"start_from: {error}") from error
+    _check_same(name, cfg.generator, recipe.config.generator)
+    checkpoints = folder / "checkpoints"
+    variables, step = generator(cfg, module, checkpoints, "best", FORWARD)
+    generators = {FORWARD: variables}
+    if BACKWARD in recipe.directions and BACKWARD in _directions(cfg):
+        generators[BACKWARD] = generator(cfg, module, checkpoints, step, BACKWARD)[0]
+    discriminators: Mapping[str, Any] = {}
+    if recipe.adversarial:
+        shapes = jax.eval_shape(recipe.init_discriminator, jax.random.key(0), recipe.initial["disc"])
+        wanted = dict.fromkeys(generators, _on_one_device(shapes))
+        same = (cfg.discriminator, cfg.conditional) == (recipe.config.discriminator, recipe.config.conditional)
+        discriminators = checkpoint.load_discriminators(checkpoints, step, wanted) if same else {}
+    return _noted(name, step, generators, discriminators)
+
+
+def begun(start: Start, recipe: Recipe, new: TrainState) -> TrainState:
+    """Returns a new state with the networks of a start, and optimisers that begin with them."""
+
+    def taken(player: Any, networks: Mapping[str, Any], tx: Any) -> Any:
+        params, stats = dict(player.params), dict(player.stats)
+        for direction, variables in networks.items():
+            rest = jax.tree.map(jnp.asarray, dict(variables))
+            params[direction] = rest.pop("params")
+            stats[direction] = rest
+        return player.replace(params=params, stats=stats, opt_state=tx.init(params))
+
+    average = {**new.ema, **{d: jax.tree.map(jnp.array, dict(v)) for d, v in start.generators.items()}}
+    state = new.replace(gen=taken(new.gen, start.generators, recipe.gen_tx), ema=average)
+    if start.discriminators:
+        state = state.replace(disc=taken(new.disc, start.discriminators, recipe.disc_tx))
+    return state
+
+
+def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
+    """Returns a new state on the default device, with the networks of `start_from` if the config names any.
+
+    Args:
+      recipe: Static parts of the step.
+      key: Typed random key, as returned by `jax.random.key`.
+
+    Raises:
+      InputError: As `start`.
+    """
+    jitted = jax.jit(lambda key, initial: create(recipe, key, initial), compiler_options=devices.compile_options(0))
+    new = jitted(key, recipe.initial)
+    return begun(start(recipe), recipe, new) if recipe.config.start_from else new
+
+
+def _noted(name: str, step: int, generators: Mapping[str, Any], discriminators: Mapping[str, Any]) -> Start:
+    note = {"start_from": name, "of_step": step, "generators": [*generators], "discriminators": [*discriminators]}
+    return Start(generators, discriminators, note)
+
+
+def _check_same(name: str, theirs: config.Choice, own: config.Choice) -> None:
+    """Raises InputError, with the keys to set, unless two generators are the same with all their options."""
+    wanted = [] if theirs.name == own.name else [f"generator={theirs.name}"]
+    have = {} if wanted else _options(own)
+    wanted += [f"generator.{key}={value}" for key, value in _options(theirs).items() if have.get(key) != value]
+    if wanted:
+        raise types.InputError(
+            f"start_from: the generator of {name} is not this config's; to start with it: --set {' '.join(wanted)}"
+        )
+
+
+def _options(choice: config.Choice) -> dict[str, Any]:
+    """All options of a generator, with their defaults."""
+    known = models.GENERATORS.options(choice.name, given=("dtype", "axis_name"))
+    return {key: entry.default for key, entry in known.items()} | models.GENERATORS.check(choice, given=("dtype",))
+
+
+def _directions(cfg: config.Config) -> tuple[str, ...]:
+    """The directions that a run of this config trains; whether its data was paired does not matter here."""
+    return directions(losses.build(targets.aim(cfg.losses, cfg.targets)[0], paired=True))
+
+
+def _shapes(cfg: config.Config, module: nn.Module) -> Any:
+    picture = jnp.zeros((1, cfg.image_size, cfg.image_size, 3))
+    return jax.eval_shape(module.init, jax.random.key(0), picture)
+
+
+def _on_one_device(shapes: Any) -> Any:
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, np.dtype(x.dtype), sharding=device), shapes)
