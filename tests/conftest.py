@@ -59,6 +59,35 @@ GAME = (
     "generator_optimizer.options={}",
     "ema_decay=0.999",
 )
+# Two folders, and a generator without a norm.
+FOLDERS = (
+    "start_from=None",
+    "data=demo",
+    "data.source=photos",
+    "data.target=ukiyoe",
+    "discriminator=multiscale",
+    "discriminator.layers=1",
+    "discriminator.scales=2",
+    "discriminator.norm=none",
+    "discriminator.spectral_norm=True",
+    "generator.norm=none",
+    "generator.start_at_identity=True",
+    "generator_optimizer.learning_rate=2.5e-4",
+    "losses.adversarial=1.5",
+    "losses.adversarial.form=hinge",
+    "losses.identity=1",
+    "losses.content=off",
+    "losses.wide_style=off",
+    "losses.style=0.1",
+    "losses.style.form=moments",
+    "losses.style.distance=l2",
+    "losses.style.halvings=(0,)",
+    "losses.style.layers=('relu1_1', 'relu2_1', 'relu3_1')",
+    "losses.structure.floor=0.7",
+    "ema_decay=0.995",
+    "round_pictures=64",
+    "validation=2",
+)
 WITHOUT_FEATURES = ("losses.content=off", "losses.style=off")
 SMALL_RESNET = (*SMALL, "generator.blocks=1")
 
@@ -69,7 +98,7 @@ def small(name: str, *changes: str) -> config.Config:
     if name == "style_image":
         shrink = [*PIXELS, *GAME, *WITHOUT_FEATURES, *shrink]
     if name == "quickstart":
-        shrink += ["discriminator.layers=1", "discriminator.scales=2"]
+        shrink = [*FOLDERS, *(change for change in shrink if not change.startswith("discriminator.layers"))]
     return overrides.override(overrides.load(name), [*shrink, *changes])
 
 

@@ -45,6 +45,14 @@ def test_content(rng):
     np.testing.assert_allclose(_value(term, _context(features={"vgg16": seen})), expected, rtol=1e-5)
 
 
+def test_content_of_halved_pictures_reads_their_features(rng):
+    seen = _features(rng, "fake/1", "source/1")
+    term = _term("content", layers=("a",), halvings=1)
+    assert [spec.view for spec in term.features] == ["fake/1", "source/1"]
+    expected = np.abs(seen["fake/1"]["a"] - seen["source/1"]["a"]).mean((1, 2, 3))
+    np.testing.assert_allclose(_value(term, _context(features={"vgg16": seen})), expected, rtol=1e-5)
+
+
 def test_normalised_content_is_blind_to_each_channels_scale_and_shift(rng):
     seen = _features(rng, "source")
     scaled = {layer: 3.0 * x + np.arange(5, dtype=np.float32) for layer, x in seen["source"].items()}
