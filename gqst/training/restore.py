@@ -17,7 +17,7 @@ from gqst.quality import targets
 from gqst.runtime import devices
 from gqst.training import checkpoint
 from gqst.training.recipe import BACKWARD, FORWARD, Recipe, directions
-from gqst.training.state import TrainState, create
+from gqst.training.state import Player, TrainState, create
 
 
 def generator(
@@ -88,22 +88,20 @@ def start(recipe: Recipe) -> Start:
     return _noted(name, step, generators, discriminators)
 
 
-def begun(start: Start, recipe: Recipe, new: TrainState) -> TrainState:
-    """Returns a new state with the networks of a start, and optimisers that begin with them."""
+def begun(start: Start, new: TrainState) -> TrainState:
+    """Returns a new state with the networks of a start; no optimiser's first state depends on the parameters."""
 
-    def taken(player: Any, networks: Mapping[str, Any], tx: Any) -> Any:
+    def taken(player: Player, networks: Mapping[str, Any]) -> Player:
         params, stats = dict(player.params), dict(player.stats)
         for direction, variables in networks.items():
             rest = jax.tree.map(jnp.asarray, dict(variables))
             params[direction] = rest.pop("params")
             stats[direction] = rest
-        return player.replace(params=params, stats=stats, opt_state=tx.init(params))
+        return player.replace(params=params, stats=stats)
 
-    average = {**new.ema, **{d: jax.tree.map(jnp.array, dict(v)) for d, v in start.generators.items()}}
-    state = new.replace(gen=taken(new.gen, start.generators, recipe.gen_tx), ema=average)
-    if start.discriminators:
-        state = state.replace(disc=taken(new.disc, start.discriminators, recipe.disc_tx))
-    return state
+    # A copy, because the same buffer cannot be donated twice.
+    average = {**new.ema, **jax.tree.map(jnp.array, dict(start.generators))}
+    return new.replace(gen=taken(new.gen, start.generators), disc=taken(new.disc, start.discriminators), ema=average)
 
 
 def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
@@ -118,7 +116,7 @@ def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
     """
     jitted = jax.jit(lambda key, initial: create(recipe, key, initial), compiler_options=devices.compile_options(0))
     new = jitted(key, recipe.initial)
-    return begun(start(recipe), recipe, new) if recipe.config.start_from else new
+    return begun(start(recipe), new) if recipe.config.start_from else new
 
 
 def _noted(name: str, step: int, generators: Mapping[str, Any], discriminators: Mapping[str, Any]) -> Start:

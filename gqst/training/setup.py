@@ -70,7 +70,7 @@ class Run:
     def begin(self) -> TrainState:
         """Returns one copy of the state of step 0; InputError if what it starts from is gone."""
         new = self.parallel.single(self.parallel.create(self.config.seed))
-        return restore.begun(restore.start(self.recipe), self.recipe, new) if self.config.start_from else new
+        return restore.begun(restore.start(self.recipe), new) if self.config.start_from else new
 
     @property
     def abstract_state(self) -> TrainState:
@@ -134,7 +134,7 @@ def opened(
             decisions = note["trail"]
             checkpoints.keep(memory.kept)
         elif start is not None:
-            state = trainer.spread(restore.begun(start, recipe, trainer.single(state)))
+            state = trainer.spread(restore.begun(start, trainer.single(state)))
         step = int(trainer.single(state).step)
         # 4. The rounds; this reads their held-out pictures.
         measure = Round(recipe, held_out(dataset, cfg), trainer.mesh)
