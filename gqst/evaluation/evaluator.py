@@ -54,7 +54,7 @@ class Evaluator:
             networks.measure, static_argnums=0, compiler_options=devices.compile_options(1, self._mesh.devices)
         )
         self._statistics = networks.Batched(functools.partial(networks.style_statistics, of_pictures), self._params)
-        self._styles: dict[comparisons.Pictures, tuple[FeatureSet, networks.Styles | None]] = {}
+        self._styles: dict[comparisons.Pictures, tuple[FeatureSet, networks.Styles]] = {}
 
     def __call__(
         self,
@@ -172,8 +172,8 @@ class Evaluator:
         """Returns the features of a style set, of all processes' shares; its pictures are read once for all calls."""
         return self._style_of(pictures)[0]
 
-    def _style_of(self, pictures: comparisons.Pictures) -> tuple[FeatureSet, networks.Styles | None]:
-        """Features of a style set, and the mean statistics of its pictures; None for these if it has no pictures."""
+    def _style_of(self, pictures: comparisons.Pictures) -> tuple[FeatureSet, networks.Styles]:
+        """Features of a style set, and the mean statistics of its pictures; none of these if it has no pictures."""
         if pictures not in self._styles:
             features = FeatureSet()
             rows: list[Any] = []
@@ -192,7 +192,7 @@ class Evaluator:
                 ]
                 for name, layers in (means[0] if means else {}).items()
             }
-            self._styles[pictures] = features, statistics or None
+            self._styles[pictures] = features, statistics
         return self._styles[pictures]
 
     def _features(self, pictures: list[np.ndarray]) -> np.ndarray:

@@ -36,7 +36,9 @@ def generator(
       InputError: There is no such checkpoint or direction, or it cannot be read.
     """
     abstract = _on_one_device(_shapes(cfg, module))
-    return checkpoint.load_ema(checkpoints, which, direction, abstract, default_directions=lambda: _directions(cfg))
+    return checkpoint.load_ema(
+        checkpoints, which, direction, abstract, default_directions=lambda: directions(_objective(cfg))
+    )
 
 
 class Start(NamedTuple):
@@ -62,45 +64,51 @@ def start(recipe: Recipe) -> Start:
     name = recipe.config.start_from
     assert name is not None
     folder = pathlib.Path(name).expanduser()
-    if not folder.is_dir():
-        try:
-            style = style_files.read(folder if folder.is_file() else name)
-        except types.InputError as error:
-            raise types.InputError(f"start_from: {error}") from error
-        _check_same(name, style.config.generator, recipe.config.generator)
-        return _noted(name, style.step, {FORWARD: style.variables}, {})
+    # A folder that only happens to be called like a style is not in its way.
+    is_run = (folder / "config.json").is_file() or (folder.is_dir() and name not in style_files.bundled())
     try:
-        cfg, module = models.of_run(folder)
+        return _of_run(folder, recipe) if is_run else _of_style(folder if folder.is_file() else name, recipe)
     except types.InputError as error:
         raise types.InputError(f"start_from: {error}") from error
-    _check_same(name, cfg.generator, recipe.config.generator)
-    checkpoints = folder / "checkpoints"
+
+
+def _of_style(style: str | pathlib.Path, recipe: Recipe) -> Start:
+    read = style_files.read(style)
+    _check_same(str(style), read.config.generator, recipe.config.generator)
+    return _noted(str(style), read.step, {FORWARD: read.variables}, {})
+
+
+def _of_run(folder: pathlib.Path, recipe: Recipe) -> Start:
+    cfg, module = models.of_run(folder)
+    _check_same(str(folder), cfg.generator, recipe.config.generator)
+    objective, checkpoints = _objective(cfg), folder / "checkpoints"
     variables, step = generator(cfg, module, checkpoints, "best", FORWARD)
     generators = {FORWARD: variables}
-    if BACKWARD in recipe.directions and BACKWARD in _directions(cfg):
+    if BACKWARD in recipe.directions and BACKWARD in directions(objective):
         generators[BACKWARD] = generator(cfg, module, checkpoints, step, BACKWARD)[0]
     discriminators: Mapping[str, Any] = {}
-    if recipe.adversarial:
+    same = (cfg.discriminator, cfg.conditional) == (recipe.config.discriminator, recipe.config.conditional)
+    if same and recipe.adversarial and losses.needs(objective, "logits"):
         shapes = jax.eval_shape(recipe.init_discriminator, jax.random.key(0), recipe.initial["disc"])
-        wanted = dict.fromkeys(generators, _on_one_device(shapes))
-        same = (cfg.discriminator, cfg.conditional) == (recipe.config.discriminator, recipe.config.conditional)
-        discriminators = checkpoint.load_discriminators(checkpoints, step, wanted) if same else {}
-    return _noted(name, step, generators, discriminators)
+        discriminators = checkpoint.load_discriminators(
+            checkpoints, step, dict.fromkeys(generators, _on_one_device(shapes))
+        )
+    return _noted(str(folder), step, generators, discriminators)
 
 
 def begun(start: Start, new: TrainState) -> TrainState:
-    """Returns a new state with the networks of a start; no optimiser's first state depends on the parameters."""
+    """Returns a new state with the networks of a start, on the host; no optimiser begins with the parameters."""
 
     def taken(player: Player, networks: Mapping[str, Any]) -> Player:
         params, stats = dict(player.params), dict(player.stats)
         for direction, variables in networks.items():
-            rest = jax.tree.map(jnp.asarray, dict(variables))
+            rest = jax.tree.map(np.array, dict(variables))
             params[direction] = rest.pop("params")
             stats[direction] = rest
         return player.replace(params=params, stats=stats)
 
     # A copy, because the same buffer cannot be donated twice.
-    average = {**new.ema, **jax.tree.map(jnp.array, dict(start.generators))}
+    average = {**new.ema, **jax.tree.map(np.array, dict(start.generators))}
     return new.replace(gen=taken(new.gen, start.generators), disc=taken(new.disc, start.discriminators), ema=average)
 
 
@@ -116,7 +124,7 @@ def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
     """
     jitted = jax.jit(lambda key, initial: create(recipe, key, initial), compiler_options=devices.compile_options(0))
     new = jitted(key, recipe.initial)
-    return begun(start(recipe), new) if recipe.config.start_from else new
+    return jax.device_put(begun(start(recipe), new)) if recipe.config.start_from else new
 
 
 def _noted(name: str, step: int, generators: Mapping[str, Any], discriminators: Mapping[str, Any]) -> Start:
@@ -131,7 +139,7 @@ def _check_same(name: str, theirs: config.Choice, own: config.Choice) -> None:
     wanted += [f"generator.{key}={value}" for key, value in _options(theirs).items() if have.get(key) != value]
     if wanted:
         raise types.InputError(
-            f"start_from: the generator of {name} is not this config's; to start with it: --set {' '.join(wanted)}"
+            f"the generator of {name} is not this config's; to start with it: --set {' '.join(wanted)}"
         )
 
 
@@ -141,9 +149,9 @@ def _options(choice: config.Choice) -> dict[str, Any]:
     return {key: entry.default for key, entry in known.items()} | models.GENERATORS.check(choice, given=("dtype",))
 
 
-def _directions(cfg: config.Config) -> tuple[str, ...]:
-    """The directions that a run of this config trains; whether its data was paired does not matter here."""
-    return directions(losses.build(targets.aim(cfg.losses, cfg.targets)[0], paired=True))
+def _objective(cfg: config.Config) -> losses.Objective:
+    """The objective of a run; whether its data was paired does not matter to which networks it has."""
+    return losses.build(targets.aim(cfg.losses, cfg.targets)[0], paired=True)
 
 
 def _shapes(cfg: config.Config, module: nn.Module) -> Any:

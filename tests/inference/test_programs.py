@@ -14,7 +14,7 @@ from gqst.ops import color
 
 # Every generator, with every norm whose moments matter; small, and with a halo that leaves room for tiles.
 GENERATORS = {
-    "resnet none": ("quickstart", "generator.filters=4", "generator.blocks=1"),
+    "resnet none": ("cyclegan", "generator.filters=4", "generator.blocks=1", "generator.norm=none"),
     "resnet instance": ("cyclegan", "generator.filters=4", "generator.blocks=2"),
     "resnet group": ("cyclegan", "generator.filters=4", "generator.blocks=1", "generator.norm=group"),
     "resnet batch": ("cyclegan", "generator.filters=4", "generator.blocks=1", "generator.norm=batch"),

@@ -110,9 +110,19 @@ def test_every_bundled_config_that_starts_with_a_style_fits_it():
         assert restore.start(gqst.Recipe(cfg)).generators["forward"]["params"]
 
 
-def test_a_folder_that_is_no_run(tmp_path):
+def test_a_run_without_a_discriminator_gives_none(tmp_path):
+    loop.fit(_config("losses.adversarial=off", "losses.total_variation=1"), tmp_path / "first", devices=1, quiet=True)
+    taken = restore.start(gqst.Recipe(_config(f"start_from={tmp_path / 'first'}")))
+    assert taken.note["generators"] == ["forward"] and not taken.discriminators
+
+
+def test_a_folder_that_is_no_run(tmp_path, monkeypatch):
     with pytest.raises(types.InputError, match="is not the folder of a run"):
         loop.fit(_config(f"start_from={tmp_path}"), tmp_path / "run", devices=1, quiet=True)
+    # One that is called like a style is not in its way.
+    (tmp_path / "kandinsky").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert restore.start(gqst.Recipe(overrides.load("quickstart"))).note["start_from"] == "kandinsky"
 
 
 def test_a_missing_checkpoint_gives_no_discriminator(earlier, tmp_path):
