@@ -6,9 +6,9 @@ There is no discriminator: Gram matrices of VGG-16, over crops of the painting a
 picture has to tell, and cost a third of the time. Photographs and painting are cropped at the size at which they are
 used, with the shorter side at 290 to 420 px, so that strokes are as wide in the results as in the painting.
 
-Cost: 1,300 steps at 256 px, batch 8, a generator of 0.4 M parameters: half a minute on an H100 after compiling. On two
-CPU cores, in a quarter of an hour:
-`--set image_size=128 batch_size=4 steps=1500 generator_optimizer.learning_rate=2e-3`.
+Cost: 1,300 steps at 256 px, batch 8, a generator of 0.4 M parameters: half a minute on an H100 after compiling. Two CPU
+cores need hours for that; there, `quickstart` with `data.image=PAINTING data.photos=FOLDER` takes a cheaper step, and
+starts with a bundled style.
 
 The styles that come with gqst were made with these settings (docs/make_bundled_styles.py).
 """

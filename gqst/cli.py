@@ -176,6 +176,13 @@ def fraction(text: str) -> float:
     return value
 
 
+def seed(text: str) -> int:
+    """Parses the value of a flag that is a seed, from 0 to 2^32 - 1."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed from 0 to 4294967295")
+    return int(text)
+
+
 def quality(text: str) -> int:
     """Parses the value of a flag that is a quality from 1 to 100."""
     if not text.isdecimal() or not 1 <= int(text) <= 100:

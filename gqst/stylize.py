@@ -97,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     look.add_argument(
         "--max-size", type=cli.pixels, metavar="PIXELS", help="shrink pictures whose longer side exceeds PIXELS to it"
     )
+    look.add_argument(
+        "--seed",
+        type=cli.seed,
+        metavar="N",
+        help="another number gives a variant of every picture, where the generator has noise (generator.noise=True)",
+    )
     written = parser.add_argument_group("files")
     written.add_argument(
         "--format",
@@ -145,13 +151,14 @@ def _load(flags: argparse.Namespace) -> "Generator":
 
     cli.use_compilation_cache()
     if flags.style is not None:
-        return gqst.load_style(flags.style, keep_colors=flags.keep_colors, memory=flags.memory)
+        return gqst.load_style(flags.style, keep_colors=flags.keep_colors, memory=flags.memory, seed=flags.seed)
     return gqst.load_generator(
         flags.workdir,
         which=flags.checkpoint,
         direction=flags.direction,
         keep_colors=flags.keep_colors,
         memory=flags.memory,
+        seed=flags.seed,
     )
 
 
@@ -227,7 +234,7 @@ def _standard_input(flags: argparse.Namespace) -> int:
 
 def _about(flags: argparse.Namespace) -> dict[str, Any]:
     """What was asked for, for the report."""
-    names = ("direction", "strength", "min_structure", "keep_colors", "max_size", "format", "quality", "depth")
+    names = ("direction", "strength", "min_structure", "keep_colors", "max_size", "seed", "format", "quality", "depth")
     origin = {"run": str(flags.workdir)} if flags.style is None else {"style": flags.style}
     return origin | {"options": {name: getattr(flags, name) for name in names}}
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 import gqst
 from gqst import cli, stylize, types
+from gqst.inference import styles
 from gqst.training import loop
 from tests import conftest
 
@@ -106,6 +107,30 @@ def test_the_report_and_16_bits(workdir, tmp_path):
     assert content["pictures"][0]["size"] == [40, 32]
     written = imagecodecs.png_decode((tmp_path / "out" / "deep.png").read_bytes())
     assert written.dtype == np.uint16 and written.shape == (32, 40, 3) and len(np.unique(written % 257)) > 1
+
+
+def test_a_seed_gives_variants(capsys, workdir, tmp_path):
+    changes = ["steps=1", "generator.filters=4", "generator.noise=True"]
+    noisy = tmp_path / "noisy"
+    loop.fit(conftest.small("style_image", *changes), noisy, devices=1, quiet=True)
+    styles.pack(noisy, tmp_path / "noisy.safetensors")
+    Image.new("RGB", (48, 40), (90, 120, 150)).save(tmp_path / "flat.png")
+
+    def styled(origin, name, *seed):
+        out = tmp_path / f"{name}.png"
+        stylize.main([*origin, "--input", str(tmp_path / "flat.png"), "--output", str(out), *seed])
+        return np.asarray(Image.open(out)).astype(int)
+
+    run, style = ["--workdir", str(noisy)], ["--style", str(tmp_path / "noisy.safetensors")]
+    plain, zero, other = styled(run, "a"), styled(run, "b", "--seed", "0"), styled(run, "c", "--seed", "7")
+    assert np.abs(plain - zero).max() <= 1 and np.abs(plain - other).max() > 3
+    assert np.abs(styled(style, "d", "--seed", "7") - other).max() <= 2  # in float16
+    with pytest.raises(types.InputError, match=r"no noise .* generator\.noise=True"):
+        styled(["--workdir", str(workdir)], "e", "--seed", "7")
+    for wrong in (str(2**32), "x"):
+        with pytest.raises(SystemExit):
+            styled(run, "f", "--seed", wrong)
+        assert f"argument --seed: {wrong!r} is not a seed" in capsys.readouterr().err
 
 
 def test_values_that_are_none(capsys):

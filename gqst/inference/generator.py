@@ -13,10 +13,10 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
-from gqst import config
+from gqst import config, types
 from gqst.inference import kept, programs
 from gqst.models import base as models
-from gqst.models import translate
+from gqst.models import noise, translate
 from gqst.ops import color
 
 if TYPE_CHECKING:
@@ -60,10 +60,24 @@ class Generator:
         keep_colors: bool = False,
         memory: int | None = None,
         demands: Mapping[str, float] | None = None,
+        seed: int | None = None,
     ):
-        """Wraps a module and its trained variables; see `load_generator`."""
+        """Wraps a module and its trained variables; see `load_generator`.
+
+        Raises:
+          InputError: A seed is given, and the generator has no noise.
+          ValueError: The seed does not lie between 0 and 2^32 - 1.
+        """
         self.config = cfg
         self.step = step
+        if seed is not None:
+            if not getattr(module, "noise", False):
+                raise types.InputError(
+                    "this generator has no noise that a seed could vary: train one with generator.noise=True"
+                )
+            if not 0 <= seed < 2**32:
+                raise ValueError(f"seed must lie between 0 and {2**32 - 1}, got {seed}")
+            variables = noise.seeded(variables, np.array([seed], np.uint32))
 
         def apply(variables: Any, pictures: jax.Array, strength: jax.Array) -> jax.Array:
             fakes = translate.translate(module, variables, pictures, keep_colors=cfg.keep_colors)
@@ -169,6 +183,7 @@ def load_generator(
     direction: str = "forward",
     keep_colors: bool = False,
     memory: int | None = None,
+    seed: int | None = None,
 ) -> Generator:
     """Returns the trained generator of a run, as a function of pictures.
 
@@ -179,14 +194,17 @@ def load_generator(
       direction: `forward` (source to target), or `backward` where the run has cycles.
       keep_colors: Whether to take only the brightness of the style; a run that was trained so always does.
       memory: Number of bytes that a program may take beside the pictures; None depends on the device.
+      seed: Seed of the generator's noise, from 0 to 2^32 - 1; another gives a variant of every picture. None takes 0.
 
     Raises:
-      InputError: There is no run, no such checkpoint or no such direction.
+      InputError: There is no run, no such checkpoint or no such direction; or a seed is given, and the generator has
+        no noise.
+      ValueError: The seed does not lie between 0 and 2^32 - 1.
     """
     folder = pathlib.Path(workdir)
     cfg, module = models.of_run(folder)
     checkpoints = folder / "checkpoints"
-    options: dict[str, Any] = {"keep_colors": keep_colors, "memory": memory}
+    options: dict[str, Any] = {"keep_colors": keep_colors, "memory": memory, "seed": seed}
     earlier = kept.read(checkpoints, which, direction)
     if earlier is not None:
         return Generator(cfg, module, earlier.variables, earlier.step, demands=earlier.demands, **options)

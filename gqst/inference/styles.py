@@ -41,19 +41,24 @@ def pack(
     return card
 
 
-def load(style: str | pathlib.Path, *, keep_colors: bool = False, memory: int | None = None) -> generator.Generator:
+def load(
+    style: str | pathlib.Path, *, keep_colors: bool = False, memory: int | None = None, seed: int | None = None
+) -> generator.Generator:
     """Returns the generator of a style file, as a function of pictures.
 
     Args:
       style: File, or name of a style that comes with gqst.
       keep_colors: Whether to take only the brightness of the style.
       memory: Number of bytes that a program may take beside the pictures; None depends on the device.
+      seed: Seed of the generator's noise, as for `load_generator`.
 
     Raises:
-      InputError: There is no such style, or the file is damaged or something else.
+      InputError: There is no such style, or the file is damaged or something else; or a seed is given, and the
+        generator has no noise.
+      ValueError: The seed does not lie between 0 and 2^32 - 1.
     """
     read = style_files.read(style)
-    return generator.Generator(*read, keep_colors=keep_colors, memory=memory)
+    return generator.Generator(*read, keep_colors=keep_colors, memory=memory, seed=seed)
 
 
 def _counts(workdir: pathlib.Path) -> dict[str, int]:

@@ -15,7 +15,8 @@ GENERATORS = registry.Registry("generator")
 """Linen modules that map pictures f32[b h w c] in [0, 1] to pictures of the same size in [0, 1].
 
 A generator with running averages (batch norm) has an argument `train`. A generator with an encoder has a property
-`taps`, the names of its layers, and returns activations by name in place of pictures if called with `taps`.
+`taps`, the names of its layers, and returns activations by name in place of pictures if called with `taps`. One whose
+attribute `noise` is true takes the seeds of its noise among its variables (`noise.seeded`).
 
 A generator that can run in tiles is made of the layers of `blocks`, or calls `frames.cleared` where other layers pad
 with zeros, and has a property `multiple`, the number of pixels that sides are multiples of inside (`pad_to_multiple`

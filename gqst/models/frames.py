@@ -160,6 +160,11 @@ class Frame:
         rows, columns = (_within(n, 0, self._ends(n, axis)) for axis, n in ((1, x.shape[1]), (2, x.shape[2])))
         return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], x, 0)
 
+    def from_end(self, length: int, axis: int) -> Int[Array, "b length"]:
+        """Returns how far each position along an axis of activations is from the picture's end, 1 for its last."""
+        ends = self._layout.size[:, axis - 1] // self._scale(length, axis)
+        return ends[:, None] - jnp.arange(length)[None]
+
     def moments(
         self, x: Float[Array, "b h w c"]
     ) -> tuple[Float[Array, "b h w c"], tuple[Float[Array, "b 1 1 c"], Float[Array, "b 1 1 c"]]]:

@@ -11,7 +11,7 @@ from flax import linen as nn
 from gqst import types
 from gqst.losses import base as losses
 from gqst.models import base as models
-from gqst.models import blocks
+from gqst.models import blocks, noise
 from gqst.ops import color
 from gqst.training.recipe import BACKWARD, FORWARD, Recipe
 from gqst.training.state import HEADS, Player, TrainState
@@ -66,7 +66,7 @@ def of_generator(
     views = _views(recipe, batch)
 
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
-        outputs, stats = generate(recipe, params, state.gen.stats, views)
+        outputs, stats = generate(recipe, params, state.gen.stats, views, keys)
         loss, metrics, features = jnp.zeros(()), dict[str, jax.Array](), {}
         for direction in recipe.directions:
             view, pictures = views[direction], outputs[direction]
@@ -83,7 +83,7 @@ def of_generator(
                 activations=activations,
                 features=features[direction],
                 frozen=frozen,
-                encoded=_encode(recipe, params[direction], state.gen.stats[direction], {**view, **pictures}),
+                encoded=_encode(recipe, params[direction], state.gen.stats[direction], {**view, **pictures}, keys),
                 heads=params[HEADS][direction] if recipe.heads else {},
             )
             loss, metrics = _add(recipe, state, context, "generator", direction, loss, metrics)
@@ -133,7 +133,9 @@ def of_discriminator(
     return Gradients(grads, stats, {**metrics, "loss/discriminator": loss})
 
 
-def generate(recipe: Recipe, params: Any, stats: Mapping[str, Any], views: Views) -> tuple[Views, dict[str, Any]]:
+def generate(
+    recipe: Recipe, params: Any, stats: Mapping[str, Any], views: Views, keys: jax.Array
+) -> tuple[Views, dict[str, Any]]:
     """Returns all pictures that the terms need, and the stats afterwards.
 
     By direction these are `fake`, and `identity` and `cycled` if needed. Only the pass over the sources updates the
@@ -143,16 +145,16 @@ def generate(recipe: Recipe, params: Any, stats: Mapping[str, Any], views: Views
     new_stats = {}
     for direction, view in views.items():
         variables = (params[direction], stats[direction])
-        fake, new_stats[direction] = _translate(recipe, *variables, view["source"])
+        fake, new_stats[direction] = _translate(recipe, *variables, view["source"], keys)
         outputs[direction] = {"fake": fake}
         if recipe.identity:
-            outputs[direction]["identity"], _ = _translate(recipe, *variables, view["target"])
+            outputs[direction]["identity"], _ = _translate(recipe, *variables, view["target"], keys)
         if recipe.config.keep_colors:
             outputs[direction] = {name: color.grey(x) for name, x in outputs[direction].items()}
     if recipe.cycled:
         for direction in recipe.directions:
             opposite = BACKWARD if direction == FORWARD else FORWARD
-            cycled, _ = _translate(recipe, params[opposite], stats[opposite], outputs[direction]["fake"])
+            cycled, _ = _translate(recipe, params[opposite], stats[opposite], outputs[direction]["fake"], keys)
             outputs[direction]["cycled"] = color.grey(cycled) if recipe.config.keep_colors else cycled
     return outputs, new_stats
 
@@ -190,7 +192,7 @@ def _score(judge: Any, pictures: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def _translate(
-    recipe: Recipe, params: Any, stats: Mapping[str, Any], pictures: jax.Array, **options: Any
+    recipe: Recipe, params: Any, stats: Mapping[str, Any], pictures: jax.Array, keys: jax.Array, **options: Any
 ) -> tuple[Any, Any]:
     """The generator's output for the pictures, and its stats afterwards."""
     # Only networks with running statistics behave differently in training.
@@ -202,16 +204,19 @@ def _translate(
 
     if recipe.config.remat != "none":
         apply = jax.checkpoint(apply, policy=_REMAT_POLICIES[recipe.config.remat])
-    return apply({"params": params, **stats}, pictures)
+    variables = {"params": params, **stats}
+    if getattr(recipe.generator, "noise", False):
+        variables = noise.seeded(variables, jax.vmap(lambda key: jax.random.bits(key, dtype=jnp.uint32))(keys))
+    return apply(variables, pictures)
 
 
 def _encode(
-    recipe: Recipe, params: Any, stats: Mapping[str, Any], pictures: Mapping[str, jax.Array]
+    recipe: Recipe, params: Any, stats: Mapping[str, Any], pictures: Mapping[str, jax.Array], keys: jax.Array
 ) -> dict[str, dict[str, jax.Array]]:
     """The activations of the generator's encoder that terms read, by picture and layer."""
     encoded = {}
     for name, taps in recipe.encoded.items():
-        activations, _ = _translate(recipe, params, stats, pictures[name], taps=taps)
+        activations, _ = _translate(recipe, params, stats, pictures[name], keys, taps=taps)
         # In the order of the config, because jax.checkpoint returns dictionaries sorted by name.
         encoded[name] = {layer: activations[layer] for layer in taps}
     return encoded

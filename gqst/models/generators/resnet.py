@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from gqst.models import base
 from gqst.models import blocks as layers  # `blocks` is the name of an option
+from gqst.models import noise as noises  # so is `noise`
 
 
 @base.GENERATORS.register("resnet")
@@ -27,6 +28,7 @@ class ResNet(nn.Module, kw_only=True):
       norm: Norm of all layers but the last.
       start_at_identity: Whether the last layer starts at zero and adds to the logit of the source, so that training
         starts from the identity and learns the change.
+      noise: Whether activations get noise, so that flat areas differ from place to place and pictures have variants.
       dtype: Type of the computation; parameters are float32.
       axis_name: Name of pmap's axis, for batch norm.
     """
@@ -36,6 +38,7 @@ class ResNet(nn.Module, kw_only=True):
     scales: pydantic.NonNegativeInt = 2
     norm: layers.Norm = "instance"
     start_at_identity: bool = False
+    noise: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
@@ -79,6 +82,8 @@ class ResNet(nn.Module, kw_only=True):
         return layers.Normalize(kind=self.norm, axis_name=self.axis_name)(x, train=train)
 
     def _activate(self, x: jax.Array, train: bool) -> jax.Array:
+        if self.noise:
+            x = noises.Noise(weight_init=layers.INIT)(x, noises.seeds_of(self))
         return nn.relu(self._normalize(x, train))
 
     def _block(self, x: jax.Array, train: bool) -> jax.Array:
