@@ -162,8 +162,7 @@ class Frame:
 
     def from_end(self, length: int, axis: int) -> Int[Array, "b length"]:
         """Returns how far each position along an axis of activations is from the picture's end, 1 for its last."""
-        ends = self._layout.size[:, axis - 1] // self._scale(length, axis)
-        return ends[:, None] - jnp.arange(length)[None]
+        return self._picture_ends(length, axis)[:, None] - jnp.arange(length)[None]
 
     def moments(
         self, x: Float[Array, "b h w c"]
@@ -210,7 +209,11 @@ class Frame:
 
     def _ends(self, length: int, axis: int) -> Int[Array, "b"]:
         """The picture's end along an axis of activations; the array's if that comes first."""
-        return jnp.minimum(self._layout.size[:, axis - 1] // self._scale(length, axis), length)
+        return jnp.minimum(self._picture_ends(length, axis), length)
+
+    def _picture_ends(self, length: int, axis: int) -> Int[Array, "b"]:
+        """The picture's end along an axis of activations, which may lie beyond the array."""
+        return self._layout.size[:, axis - 1] // self._scale(length, axis)
 
 
 _current: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("frame", default=None)

@@ -206,7 +206,7 @@ def _translate(
         apply = jax.checkpoint(apply, policy=_REMAT_POLICIES[recipe.config.remat])
     variables = {"params": params, **stats}
     if getattr(recipe.generator, "noise", False):
-        variables = noise.seeded(variables, jax.vmap(lambda key: jax.random.bits(key, dtype=jnp.uint32))(keys))
+        variables = noise.seeded(variables, jax.vmap(jax.random.bits)(keys))
     return apply(variables, pictures)
 
 

@@ -87,7 +87,7 @@ def test_a_generator_gives_variants_by_seed(network):
     assert np.abs(given[1] - plain[1]).max() > 1e-3
 
 
-def test_without_noise_no_parameter(network):
+def test_without_noise_no_parameter():
     module = models.build_generator(overrides.load("style_image", "generator.filters=4", "generator.blocks=1"))
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     assert not [name for name in shapes["params"] if name.startswith("Noise")]
