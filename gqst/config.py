@@ -79,12 +79,16 @@ class Preprocess:
       load_size: Size in pixels for `resize`; None takes image_size * 286 / 256, the published ratio.
       random_scale: Lowest and highest factor on the size before the crop, drawn anew for every crop; 1 keeps the size.
       flip: Whether training crops are mirrored left to right with probability one half.
+      recolor_target: Probability with which a training crop of unpaired targets gets other colours: channels
+        exchanged, saturation and contrast changed, light and dark exchanged now and then. More styles for a generator
+        that is to learn any.
     """
 
     resize: Literal["resize_and_crop", "stretch_and_crop", "scale_width", "none"] = "resize_and_crop"
     load_size: pydantic.PositiveInt | None = None
     random_scale: tuple[pydantic.PositiveFloat, pydantic.PositiveFloat] = (1.0, 1.0)
     flip: bool = True
+    recolor_target: Annotated[float, pydantic.Field(ge=0.0, le=1.0)] = 0.0
 
 
 @_frozen
@@ -175,7 +179,8 @@ class Config:
         (AlexNet) and `content_retention` (VGG-16) of fakes against their sources. A metric for which the pictures are
         too small is left out.
       start_from: Folder of another run, or a style (a file, or the name of one that comes with gqst), whose generator
-        the run starts with; it must have the config's options. A run's discriminator is taken too if the config has
+        the run starts with; or `any_style`, the generator that comes with gqst for any style, with the run's own
+        targets as the style. It must have the config's options. A run's discriminator is taken too if the config has
         the same. Optimisers, rounds and targets begin anew. None starts with random networks.
       generator: Network that translates sources to fakes, with its options.
       discriminator: Network that distinguishes fakes from targets, with its options.

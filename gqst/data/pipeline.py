@@ -243,4 +243,6 @@ def _crops(
     source, target = crops
     if degrade is not None:
         source = degrade(source, rng)
+    if len(prepared) > 1 and cfg.preprocess.recolor_target:
+        target = transforms.recolored(target, rng, cfg.preprocess.recolor_target)
     return {"source": source, "target": target}

@@ -18,6 +18,9 @@ _REDUCING_GAP = 3.0
 # Longer side of a picture that is enlarged, in shorter ones.
 _LONGEST = 8
 
+# Share of the recoloured crops whose light and dark are exchanged.
+_NEGATIVES = 0.1
+
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
@@ -134,6 +137,21 @@ def crop(
     if drawn.flip:
         window = window[:, ::-1]
     return window.astype(np.float32) / np.float32(255)
+
+
+def recolored(
+    crop: Float[np.ndarray, "h w 3"], rng: np.random.Generator, probability: float
+) -> Float[np.ndarray, "h w 3"]:
+    """Returns a crop in [0, 1] in other colours, or as it is; always takes the same number of values from `rng`."""
+    chance, saturation, gamma, negative = rng.random(4)
+    order = rng.permutation(3)
+    if chance >= probability:
+        return crop
+    colors = crop[..., order]
+    grey = colors.mean(-1, keepdims=True)
+    # From nearly grey to twice the saturation; midtones from half to twice as bright.
+    colors = np.clip(grey + (colors - grey) * np.float32(2 * saturation), 0, 1) ** np.float32(2 ** (2 * gamma - 1))
+    return 1 - colors if negative < _NEGATIVES else colors
 
 
 def check(preprocess: config.Preprocess) -> None:

@@ -15,8 +15,8 @@ BATCH = 8
 EMBEDDERS = {"efficientnet_lite0": efficientnet_lite.embed, "inception_v3": inception.embed}
 """Functions (params, pictures) -> pooled features for metrics of sets, by feature network."""
 
-Styles = Mapping[str, Sequence[Float[Any, "2 c"]]]
-"""Mean and deviation of each channel over a style, for each layer, by metric."""
+Styles = Mapping[str, Sequence[Float[Any, "*b 2 c"]]]
+"""Mean and deviation of each channel over a style, or over that of each picture, for each layer, by metric."""
 
 
 def load(wanted: Iterable[metrics.Metric]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from gqst import config, registry, types
 
 Player = Literal["generator", "discriminator"]
-Need = Literal["cycled", "identity", "logits", "activations", "paired"]
+Need = Literal["cycled", "identity", "logits", "activations", "paired", "structure"]
 Picture = Literal["source", "target", "fake", "identity"]
 
 
@@ -53,6 +53,7 @@ class Context(struct.PyTreeNode):
       target: Pictures of the style domain; the ground truth of `source` if the data is paired.
       fake: G(source); in a discriminator's term possibly past fakes from the pool, without gradient.
       keys: One random key for each picture, independent of how the batch is spread over devices.
+      structure: contrast_structure that the generator was asked for, f32[b], if it takes conditions.
       cycled: G'(G(source)), if a term needs "cycled".
       identity: G(target), if a term needs "identity".
       logits: Logits of the discriminator, if a term needs "logits", and in every discriminator's term.
@@ -69,6 +70,7 @@ class Context(struct.PyTreeNode):
     target: jax.Array
     fake: jax.Array
     keys: jax.Array | None = None
+    structure: jax.Array | None = None
     cycled: jax.Array | None = None
     identity: jax.Array | None = None
     logits: Logits | None = None

@@ -16,7 +16,7 @@ _ALEXNET = tuple(f"relu{n}" for n in range(1, 6))
 _LPIPS_HEADS = tuple(f"lin{n}" for n in range(1, 6))
 
 Form = Literal["moments", "gram"]
-Distance = Literal["l1", "l2", "relative"]
+Distance = Literal["l1", "l2", "relative", "symmetric"]
 Reference = Literal["source", "target"]
 
 
@@ -72,8 +72,9 @@ class Style(base.Term):
       form: `moments`, mean and deviation of each channel (Huang and Belongie 2017, equation 13), or `gram`, Gram
         matrices over positions, divided by the number of positions (Gatys et al. 2016, section 2.2).
       distance: `l1`, the mean absolute difference, which pulls towards the median of the targets; `l2`, the mean
-        squared difference, which pulls towards their mean; or `relative`, the squared difference over the square of
-        the targets' statistics, so that all layers count alike.
+        squared difference, which pulls towards their mean; `relative`, the squared difference over the square of
+        the targets' statistics, so that all layers count alike; or `symmetric`, the same over the mean square of both,
+        at most 2, so that dark and flat targets count no more than others where targets are many.
       network: Frozen network that the features are taken from.
       layers: Layers over which differences are averaged.
       halvings: Numbers of times that pictures are halved before the network sees them: (0, 1) compares brushwork at
@@ -109,9 +110,11 @@ class Style(base.Term):
         return _moments(x) if self.form == "moments" else (_gram(x),)
 
     def _difference(self, fake: jax.Array, target: jax.Array) -> Float[Array, "b"]:
-        if self.distance != "relative":
+        if self.distance in _DISTANCES:
             return base.mean_per_picture(_DISTANCES[self.distance](fake - target))
-        return base.mean_per_picture((fake - target) ** 2) / (base.mean_per_picture(target**2) + 1e-6)
+        squares = [base.mean_per_picture(x**2) for x in (fake, target)]
+        whole = squares[1] if self.distance == "relative" else (squares[0] + squares[1]) / 2
+        return base.mean_per_picture((fake - target) ** 2) / (whole + 1e-6)
 
 
 @base.TERMS.register("discriminator_perceptual")

@@ -4,6 +4,8 @@ import dataclasses
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
+import pydantic
 from jaxtyping import Array, Float
 
 from gqst import metrics, types
@@ -73,3 +75,30 @@ class Quality(base.Term):
             return record.aim.loss(output, reference)
         value = record(output, reference)
         return record.range[1] - value if self.floor is None else jax.nn.relu(self.floor - value)
+
+
+@base.TERMS.register("asked_structure")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AskedStructure(base.Term):
+    """Distance of contrast_structure between fakes and sources from what the generator was asked for.
+
+    It is f32[b], in [0, 2]; for generators that take a structure, such as `any_style`.
+
+    Attributes:
+      above: Factor on the distance of fakes that have more structure than was asked for, at least 0. Below 1 it is left
+        to the style to lower the structure; at 1, any texture that does so pays.
+    """
+
+    above: pydantic.NonNegativeFloat = 1.0
+
+    @property
+    def needs(self) -> frozenset[base.Need]:
+        """The structure that was asked for."""
+        return frozenset({"structure"})
+
+    def __call__(self, context: base.Context) -> Float[Array, "b"]:
+        """Returns the loss of each picture; reads `fake`, `source` and `structure`."""
+        assert context.structure is not None
+        structure = metrics.METRICS["contrast_structure"](context.fake, context.source)
+        short = context.structure - structure
+        return jnp.maximum(short, -self.above * short)

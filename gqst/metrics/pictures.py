@@ -292,7 +292,7 @@ def lpips(
 def style_gain(
     output: Sequence[Float[Array, "b h2 w2 c"]],
     reference: Sequence[Float[Array, "b h2 w2 c"]],
-    style: Sequence[Float[Array, "2 c"]],
+    style: Sequence[Float[Array, "*b 2 c"]],
 ) -> Float[Array, "b"]:
     """Share of the distance to a style that pictures have covered: 1 - d(output, style) / d(source, style).
 
@@ -308,7 +308,7 @@ def style_gain(
       Values of at most 1; 0 for the sources themselves, below 0 for pictures that lie farther from the style.
     """
     before, after = jnp.zeros((len(reference[0]),)), jnp.zeros((len(output[0]),))
-    for a, b, goal in zip(output, reference, (x[None] for x in style), strict=True):
+    for a, b, goal in zip(output, reference, (x if x.ndim == 3 else x[None] for x in style), strict=True):
         scale = jnp.sqrt(jnp.sum(goal**2)) + 1e-6
         after = after + jnp.sqrt(jnp.sum((channel_statistics(a) - goal) ** 2, axis=(1, 2)) + 1e-12) / scale
         before = before + jnp.sqrt(jnp.sum((channel_statistics(b) - goal) ** 2, axis=(1, 2)) + 1e-12) / scale

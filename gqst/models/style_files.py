@@ -19,10 +19,13 @@ from flax import linen as nn
 from flax import traverse_util
 
 from gqst import config, overrides, registry, types
-from gqst.models import base
+from gqst.models import base as models
 from gqst.pictures import files
 
 SUFFIX = ".safetensors"
+BASE = pathlib.Path(__file__).parent / "weights" / f"any_style{SUFFIX}"
+"""File of the generator that takes any picture as its style."""
+
 _FORMAT = "gqst-style-1"
 _BUNDLED = pathlib.Path(__file__).parent / "styles"
 _LARGEST_FILE, _LARGEST_HEADER = 2**29, 2**20
@@ -51,6 +54,15 @@ def bundled() -> dict[str, pathlib.Path]:
     return {path.stem: path for path in sorted(_BUNDLED.glob(f"*{SUFFIX}"))}
 
 
+def base() -> Style:
+    """Returns the generator that takes any picture as its style; InputError if this copy of gqst has none."""
+    if not BASE.is_file():
+        raise types.InputError(
+            "no generator for any picture as a style comes with this copy of gqst: train one with --config any_style"
+        )
+    return read(BASE)
+
+
 def read(style: str | pathlib.Path) -> Style:
     """Returns what a style file holds.
 
@@ -65,7 +77,7 @@ def read(style: str | pathlib.Path) -> Style:
     step = _card(path, said).get("step", 0)
     try:
         cfg = overrides.from_json(said["config"], origin="its config")
-        module = base.build_generator(cfg)
+        module = models.build_generator(cfg)
         size = cfg.image_size
         shapes: Any = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
     except types.InputError as error:

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from gqst import types
 from gqst.losses import base as losses
 from gqst.models import base as models
-from gqst.models import blocks, noise
+from gqst.models import blocks, conditions, noise
+from gqst.models.features import base as networks
 from gqst.ops import color
 from gqst.training.recipe import BACKWARD, FORWARD, Recipe
 from gqst.training.state import HEADS, Player, TrainState
@@ -25,6 +25,7 @@ Views = dict[str, dict[str, jax.Array]]
 Features = dict[str, dict[str, dict[str, jax.Array]]]
 """Activations by network, picture and layer."""
 
+_STRUCTURE = 1
 _REMAT_POLICIES = {
     "blocks": jax.checkpoint_policies.save_only_these_names(blocks.KEPT),
     "all": jax.checkpoint_policies.nothing_saveable,
@@ -64,9 +65,10 @@ def of_generator(
 ) -> tuple[Gradients, Fakes]:
     """Returns the generators' gradients on pictures with these keys, and their fakes."""
     views = _views(recipe, batch)
+    asked = _asked(recipe, frozen, views, keys)
 
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
-        outputs, stats = generate(recipe, params, state.gen.stats, views, keys)
+        outputs, stats = generate(recipe, params, state.gen.stats, views, keys, asked)
         loss, metrics, features = jnp.zeros(()), dict[str, jax.Array](), {}
         for direction in recipe.directions:
             view, pictures = views[direction], outputs[direction]
@@ -77,13 +79,21 @@ def of_generator(
                 target=view["target"],
                 fake=pictures["fake"],
                 keys=keys,
+                structure=asked[direction].structure if asked else None,
                 cycled=pictures.get("cycled"),
                 identity=pictures.get("identity"),
                 logits=logits,
                 activations=activations,
                 features=features[direction],
                 frozen=frozen,
-                encoded=_encode(recipe, params[direction], state.gen.stats[direction], {**view, **pictures}, keys),
+                encoded=_encode(
+                    recipe,
+                    params[direction],
+                    state.gen.stats[direction],
+                    {**view, **pictures},
+                    keys,
+                    asked=asked.get(direction),
+                ),
                 heads=params[HEADS][direction] if recipe.heads else {},
             )
             loss, metrics = _add(recipe, state, context, "generator", direction, loss, metrics)
@@ -134,27 +144,36 @@ def of_discriminator(
 
 
 def generate(
-    recipe: Recipe, params: Any, stats: Mapping[str, Any], views: Views, keys: jax.Array
+    recipe: Recipe,
+    params: Any,
+    stats: Mapping[str, Any],
+    views: Views,
+    keys: jax.Array,
+    asked: Mapping[str, conditions.Conditions] | None = None,
 ) -> tuple[Views, dict[str, Any]]:
     """Returns all pictures that the terms need, and the stats afterwards.
 
     By direction these are `fake`, and `identity` and `cycled` if needed. Only the pass over the sources updates the
-    stats, because sources are what the generator sees at inference.
+    stats, because sources are what the generator sees at inference. `asked` holds the conditions of each direction, if
+    the generator takes any.
     """
+    asked = asked or {}
     outputs: Views = {}
     new_stats = {}
     for direction, view in views.items():
         variables = (params[direction], stats[direction])
-        fake, new_stats[direction] = _translate(recipe, *variables, view["source"], keys)
+        own = asked.get(direction)
+        fake, new_stats[direction] = _translate(recipe, *variables, view["source"], keys, asked=own)
         outputs[direction] = {"fake": fake}
         if recipe.identity:
-            outputs[direction]["identity"], _ = _translate(recipe, *variables, view["target"], keys)
+            outputs[direction]["identity"], _ = _translate(recipe, *variables, view["target"], keys, asked=own)
         if recipe.config.keep_colors:
             outputs[direction] = {name: color.grey(x) for name, x in outputs[direction].items()}
     if recipe.cycled:
         for direction in recipe.directions:
             opposite = BACKWARD if direction == FORWARD else FORWARD
-            cycled, _ = _translate(recipe, params[opposite], stats[opposite], outputs[direction]["fake"], keys)
+            variables, fake = (params[opposite], stats[opposite]), outputs[direction]["fake"]
+            cycled, _ = _translate(recipe, *variables, fake, keys, asked=asked.get(opposite))
             outputs[direction]["cycled"] = color.grey(cycled) if recipe.config.keep_colors else cycled
     return outputs, new_stats
 
@@ -187,12 +206,32 @@ def _views(recipe: Recipe, batch: types.Batch) -> Views:
     return {direction: views[direction] for direction in recipe.directions}
 
 
+def _asked(recipe: Recipe, frozen: Frozen, views: Views, keys: jax.Array) -> dict[str, conditions.Conditions]:
+    """The conditions of each direction: the styles of its targets, and structures drawn at random."""
+    if recipe.structures is None:
+        return {}
+    low, high = recipe.structures
+    # Not the bits that noise takes from the keys themselves.
+    draws = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, _STRUCTURE), minval=low, maxval=high))
+    return {
+        direction: conditions.Conditions(conditions.style_of(frozen[conditions.NETWORK], view["target"]), draws(keys))
+        for direction, view in views.items()
+    }
+
+
 def _score(judge: Any, pictures: jax.Array) -> tuple[jax.Array, ...]:
     return judge(pictures)[0].logits
 
 
 def _translate(
-    recipe: Recipe, params: Any, stats: Mapping[str, Any], pictures: jax.Array, keys: jax.Array, **options: Any
+    recipe: Recipe,
+    params: Any,
+    stats: Mapping[str, Any],
+    pictures: jax.Array,
+    keys: jax.Array,
+    *,
+    asked: conditions.Conditions | None,
+    **options: Any,
 ) -> tuple[Any, Any]:
     """The generator's output for the pictures, and its stats afterwards."""
     # Only networks with running statistics behave differently in training.
@@ -207,16 +246,24 @@ def _translate(
     variables = {"params": params, **stats}
     if getattr(recipe.generator, "noise", False):
         variables = noise.seeded(variables, jax.vmap(jax.random.bits)(keys))
+    if asked is not None:
+        variables = conditions.conditioned(variables, asked)
     return apply(variables, pictures)
 
 
 def _encode(
-    recipe: Recipe, params: Any, stats: Mapping[str, Any], pictures: Mapping[str, jax.Array], keys: jax.Array
+    recipe: Recipe,
+    params: Any,
+    stats: Mapping[str, Any],
+    pictures: Mapping[str, jax.Array],
+    keys: jax.Array,
+    *,
+    asked: conditions.Conditions | None,
 ) -> dict[str, dict[str, jax.Array]]:
     """The activations of the generator's encoder that terms read, by picture and layer."""
     encoded = {}
     for name, taps in recipe.encoded.items():
-        activations, _ = _translate(recipe, params, stats, pictures[name], keys, taps=taps)
+        activations, _ = _translate(recipe, params, stats, pictures[name], keys, asked=asked, taps=taps)
         # In the order of the config, because jax.checkpoint returns dictionaries sorted by name.
         encoded[name] = {layer: activations[layer] for layer in taps}
     return encoded
@@ -257,8 +304,7 @@ def _features(recipe: Recipe, frozen: Frozen, pictures: Mapping[str, jax.Array])
 def _viewed(pictures: Mapping[str, jax.Array], view: str) -> jax.Array:
     """A picture as `FeatureSpec.view` names it: its own size, or halved some times."""
     name, _, halvings = view.partition("/")
-    side = 2 ** int(halvings or 0)
-    return nn.avg_pool(pictures[name], (side, side), strides=(side, side)) if side > 1 else pictures[name]
+    return networks.halved(pictures[name], int(halvings or 0))
 
 
 def _apply(

@@ -326,7 +326,8 @@ def _farewell(run: setup.Run, result: Result) -> str:
             "run the same command again to go on"
         )
     best = f"; the best round is step {result.best.step}" if result.best else ""
+    style = "" if run.recipe.structures is None else " --style PAINTING"
     return (
         f"{reason}: {result.step} steps in {run.workdir}{best}; to use it: "
-        f"python -m gqst.stylize --workdir {run.workdir} --input PHOTOS --output OUT"
+        f"python -m gqst.stylize --workdir {run.workdir}{style} --input PHOTOS --output OUT"
     )

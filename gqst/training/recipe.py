@@ -15,6 +15,7 @@ from gqst import metrics, types
 from gqst.config import Config, Loss
 from gqst.losses import base as losses
 from gqst.models import base as models
+from gqst.models import conditions
 from gqst.models.features import base as features
 from gqst.quality.targets import Target, aim
 from gqst.training import optimizer
@@ -46,6 +47,11 @@ class Recipe:
             raise types.InputError("conditional=True needs paired data: D(x, y) has no meaning without pairs")
         if cfg.conditional and cfg.pool_size:
             raise types.InputError(f"pool_size={cfg.pool_size} does not go with conditional=True: set it to 0")
+        if losses.needs(self.objective, "structure") and self.structures is None:
+            raise types.InputError(
+                f"a loss compares with the structure asked for, and generator {cfg.generator.name!r} takes none: "
+                "set generator=any_style, or leave the loss out"
+            )
         # Metrics that do not exist, or that this data cannot give, are refused before training.
         metrics.of_round(
             cfg.metrics,
@@ -110,6 +116,11 @@ class Recipe:
     def generator(self) -> nn.Module:
         """The generator's module, the same for both directions."""
         return models.build_generator(self.config)
+
+    @property
+    def structures(self) -> tuple[float, float] | None:
+        """Lowest and highest structure that the generator is asked for; None if it takes no conditions."""
+        return getattr(self.generator, "structures", None)
 
     @functools.cached_property
     def discriminator(self) -> nn.Module:
@@ -226,10 +237,13 @@ class Recipe:
 
     @functools.cached_property
     def _layers_by_network(self) -> dict[str, set[str]]:
-        return {
+        layers = {
             network: {layer for layers in pictures.values() for layer in layers}
             for network, pictures in self.feature_layers.items()
         }
+        if self.structures is not None:
+            layers.setdefault(conditions.NETWORK, set()).update(*conditions.LAYERS.values())
+        return layers
 
     @property
     def _taps(self) -> tuple[str, ...]:

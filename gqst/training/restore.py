@@ -1,23 +1,36 @@
 """Networks taken from runs and style files: to apply a generator, and to start another run with it."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax import traverse_util
+from jaxtyping import Float
 
 from gqst import config, types
 from gqst.losses import base as losses
+from gqst.losses import quality
 from gqst.models import base as models
-from gqst.models import style_files
+from gqst.models import conditions, style_files
+from gqst.models.features import base as features
 from gqst.quality import targets
 from gqst.runtime import devices
 from gqst.training import checkpoint
 from gqst.training.recipe import BACKWARD, FORWARD, Recipe, directions
 from gqst.training.state import Player, TrainState, create
+
+ANY_STYLE = "any_style"
+"""Value of `start_from` for the generator that takes styles, with the run's own style folded into it."""
+
+Styles = Callable[[], Float[np.ndarray, "n h w 3"]]
+"""Returns pictures of a style domain, in [0, 1]."""
+
+_ADDED = ("noise", "affine")
+"""Options of a generator that another one can start without: what they add begins as if it were not there."""
 
 
 def generator(
@@ -55,8 +68,12 @@ class Start(NamedTuple):
     note: dict[str, Any]
 
 
-def start(recipe: Recipe) -> Start:
+def start(recipe: Recipe, styles: Styles | None = None) -> Start:
     """Returns the networks that `start_from` of a recipe's config names.
+
+    Args:
+      recipe: Recipe of the run.
+      styles: Function that returns pictures of the style domain in [0, 1], for ANY_STYLE.
 
     Raises:
       InputError: There is no such run or style, it cannot be read, or its generator is another than the config's.
@@ -67,9 +84,31 @@ def start(recipe: Recipe) -> Start:
     # A folder that only happens to be called like a style is not in its way.
     is_run = (folder / "config.json").is_file() or (folder.is_dir() and name not in style_files.bundled())
     try:
+        if name == ANY_STYLE:
+            return _of_any_style(recipe, styles)
         return _of_run(folder, recipe) if is_run else _of_style(folder if folder.is_file() else name, recipe)
     except types.InputError as error:
         raise types.InputError(f"start_from: {error}") from error
+
+
+def _of_any_style(recipe: Recipe, styles: Styles | None) -> Start:
+    """The generator that takes styles, with the mean of these folded into it."""
+    if styles is None:
+        raise types.InputError(
+            f"{ANY_STYLE} needs pictures of the style: give a function that returns them as `styles`"
+        )
+    base = style_files.base()
+    module: Any = base.module
+    _check_same(ANY_STYLE, config.Choice(name="resnet", options=module.options), recipe.config.generator)
+    floors = [entry.term.floor for entry in recipe.objective if isinstance(entry.term, quality.Quality)]
+    structure = next((floor for floor in floors if floor is not None), sum(module.structures) / 2)
+    looked = jax.jit(conditions.style_of)
+    params = features.load(conditions.NETWORK)
+    rows = [looked(params, picture[None]) for picture in styles()]
+    asked = conditions.Conditions(
+        jnp.mean(jnp.stack(rows), axis=0), jnp.clip(jnp.array([structure]), *module.structures)
+    )
+    return _noted(ANY_STYLE, base.step, {FORWARD: jax.device_get(module.folded(base.variables, asked))}, {})
 
 
 def _of_style(style: str | pathlib.Path, recipe: Recipe) -> Start:
@@ -102,29 +141,36 @@ def begun(start: Start, new: TrainState) -> TrainState:
     def taken(player: Player, networks: Mapping[str, Any]) -> Player:
         params, stats = dict(player.params), dict(player.stats)
         for direction, variables in networks.items():
-            rest = jax.tree.map(np.array, dict(variables))
+            rest = _over({"params": params[direction], **stats[direction]}, variables)
             params[direction] = rest.pop("params")
             stats[direction] = rest
         return player.replace(params=params, stats=stats)
 
-    # A copy, because the same buffer cannot be donated twice.
-    average = {**new.ema, **jax.tree.map(np.array, dict(start.generators))}
+    # Copies, because the same buffer cannot be donated twice.
+    average = {**new.ema, **{d: _over(new.ema[d], variables) for d, variables in start.generators.items()}}
     return new.replace(gen=taken(new.gen, start.generators), disc=taken(new.disc, start.discriminators), ema=average)
 
 
-def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
+def _over(new: Any, taken: Any) -> dict[str, Any]:
+    """Copies of the variables that are taken, and of those that only the new network has."""
+    leaves = traverse_util.flatten_dict(new) | traverse_util.flatten_dict(taken)
+    return traverse_util.unflatten_dict({path: np.array(value) for path, value in leaves.items()})
+
+
+def create_state(recipe: Recipe, key: jax.Array, styles: Styles | None = None) -> TrainState:
     """Returns a new state on the default device, with the networks of `start_from` if the config names any.
 
     Args:
       recipe: Static parts of the step.
       key: Typed random key, as returned by `jax.random.key`.
+      styles: As for `start`.
 
     Raises:
       InputError: As `start`.
     """
     jitted = jax.jit(lambda key, initial: create(recipe, key, initial), compiler_options=devices.compile_options(0))
     new = jitted(key, recipe.initial)
-    return jax.device_put(begun(start(recipe), new)) if recipe.config.start_from else new
+    return jax.device_put(begun(start(recipe, styles), new)) if recipe.config.start_from else new
 
 
 def _noted(name: str, step: int, generators: Mapping[str, Any], discriminators: Mapping[str, Any]) -> Start:
@@ -133,10 +179,13 @@ def _noted(name: str, step: int, generators: Mapping[str, Any], discriminators: 
 
 
 def _check_same(name: str, theirs: config.Choice, own: config.Choice) -> None:
-    """Raises InputError, with the keys to set, unless two generators are the same with all their options."""
+    """Raises InputError, with the keys to set, unless the config's generator has all that the other has."""
     wanted = [] if theirs.name == own.name else [f"generator={theirs.name}"]
     have = {} if wanted else _options(own)
-    wanted += [f"generator.{key}={value}" for key, value in _options(theirs).items() if have.get(key) != value]
+    for option, value in _options(theirs).items():
+        added = option in _ADDED and have.get(option) and not value
+        if have.get(option) != value and not added:
+            wanted.append(f"generator.{option}={value}")
     if wanted:
         raise types.InputError(
             f"the generator of {name} is not this config's; to start with it: --set {' '.join(wanted)}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from gqst import metrics
 from gqst.evaluation import networks
-from gqst.models import translate
+from gqst.models import conditions, translate
 from gqst.ops import color
 from gqst.quality import alarms, selection
 from gqst.runtime import devices
@@ -18,6 +18,9 @@ from gqst.training.recipe import BACKWARD, FORWARD, Recipe
 
 FEWEST = 10
 """Smallest number of pictures of a domain for which distances of features mean something."""
+
+_STRUCTURES = 7
+"""Number of structures over the range that a generator is asked for in a round."""
 
 
 class RoundResult(NamedTuple):
@@ -73,7 +76,10 @@ class Round:
         self._combined = [metric for metric in wanted if metric.combines]
         if min(map(len, held_out.values())) < FEWEST:
             self._of_sets = [metric for metric in self._of_sets if metric.network is None]
-        self._params = mesh.replicate(networks.load(self._of_pictures))
+        params = networks.load(self._of_pictures)
+        if recipe.structures is not None:
+            params[conditions.NETWORK] = recipe.frozen[conditions.NETWORK]
+        self._params = mesh.replicate(params)
         self._embedders = {
             name: networks.Embedder(params, name, mesh=mesh) for name, params in networks.load(self._of_sets).items()
         }
@@ -109,6 +115,8 @@ class Round:
         raised = alarms.of_pictures(source, fake, settled=settled, repetition=columns.get("repetition"))
         # Fakes come right after their sources; jax.tree has sorted the names.
         grid = {"source": self._held_out["source"], "fake": pictures["fake"], **pictures}
+        if self._recipe.structures is not None:
+            grid["style"] = self._held_out["target"][self._style_of(np.arange(len(source)))]
         if self._recipe.paired:
             grid["target"] = self._held_out["target"]
         shown = {title: pictures[: self._recipe.config.samples] for title, pictures in grid.items()}
@@ -149,16 +157,34 @@ class Round:
             batch = {"source": self._held_out["source"][rows]}
             if self._recipe.paired:
                 batch["target"] = self._held_out["target"][rows]
-            arguments = ema, self._params, self._styles, self._mesh.shard(batch)
+            styles = self._styles
+            if self._recipe.structures is not None:
+                batch |= {
+                    "style": self._held_out["target"][self._style_of(rows)],
+                    "structure": self._structure_of(rows),
+                }
+                styles = self._mesh.shard(jax.tree.map(lambda x, rows=rows: x[self._style_of(rows)], styles))
+            arguments = ema, self._params, styles, self._mesh.shard(batch)
             parts.append(jax.device_get(self._translate(*arguments)))
         pictures, values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
         return pictures, values
 
     def _style_statistics(self) -> networks.Styles:
-        """Statistics of the held-out style pictures, for metrics that take them."""
+        """Statistics of the held-out style pictures, for metrics that take them: their means, or those of each."""
         statistics = functools.partial(networks.style_statistics, self._of_pictures)
         rows = networks.Batched(statistics, self._params, mesh=self._mesh)(self._held_out["target"])
+        if self._recipe.structures is not None:
+            return rows
         return self._mesh.replicate(jax.tree.map(lambda x: x.mean(axis=0), rows))
+
+    def _style_of(self, rows: np.ndarray) -> np.ndarray:
+        """Numbers of the style pictures that these sources are asked to look like, where generators are asked."""
+        return rows % len(self._held_out["target"])
+
+    def _structure_of(self, rows: np.ndarray) -> np.ndarray:
+        """The structures that these sources are asked for, evenly over the range."""
+        assert self._recipe.structures is not None
+        return np.linspace(*self._recipe.structures, _STRUCTURES, dtype=np.float32)[rows % _STRUCTURES]
 
     def _one_batch(
         self, ema: Any, params: Mapping[str, Any], styles: networks.Styles, batch: Mapping[str, jax.Array]
@@ -166,16 +192,26 @@ class Round:
         """Translations of a batch, and its values by metric."""
         self.traces += 1
 
+        source, truth = batch["source"], batch.get("target")
+
         def apply(direction: str, pictures: jax.Array) -> jax.Array:
+            variables = ema[direction]
+            if self._recipe.structures is not None:
+                style = conditions.style_of(
+                    params[conditions.NETWORK], batch["style"] if direction == FORWARD else source
+                )
+                variables = conditions.conditioned(variables, conditions.Conditions(style, batch["structure"]))
             return translate.translate(
-                self._recipe.generator, ema[direction], pictures, keep_colors=self._recipe.config.keep_colors
+                self._recipe.generator, variables, pictures, keep_colors=self._recipe.config.keep_colors
             )
 
-        source, truth = batch["source"], batch.get("target")
         outputs = {"fake": apply(FORWARD, source)}
         if self._recipe.cycled:
             outputs["cycled"] = apply(BACKWARD, outputs["fake"])
         values: dict[str, jax.Array] = {}
+        if self._recipe.structures is not None:
+            structure = metrics.METRICS["contrast_structure"](outputs["fake"], source)
+            values["structure_error"] = jnp.abs(structure - batch["structure"])
         for name, output in outputs.items():
             for kind, reference in (("source", source), ("truth", truth)):
                 chosen = [metric for metric in self._of_pictures if (metric.output, metric.reference) == (name, kind)]

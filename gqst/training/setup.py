@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import pathlib
@@ -22,6 +23,8 @@ from gqst.training.rounds import FEWEST, Round
 from gqst.training.state import TrainState
 
 _CONFIG, _DATA = "config.json", "data.json"
+_STYLES = 16
+"""Largest number of pictures whose mean style a run starts with, if it starts with a generator that takes styles."""
 
 _log = logging.getLogger("gqst")
 
@@ -46,6 +49,7 @@ class Run:
       progress: Display on the terminal.
       profiler: Trace of some calls to the devices.
       stop: Request to stop, by a signal.
+      start: Function that reads the networks that the run starts with; None if the config names none.
       on_round: Callback after every round, or None.
       state: Train state on the devices.
       step: Number of optimiser steps taken; always that of `state`.
@@ -63,6 +67,7 @@ class Run:
     progress: progress.Progress
     profiler: profiler.Profiler
     stop: signals.StopRequest
+    start: Callable[[], restore.Start] | None
     on_round: OnRound | None
     state: TrainState
     step: int
@@ -70,7 +75,7 @@ class Run:
     def begin(self) -> TrainState:
         """Returns one copy of the state of step 0; InputError if what it starts from is gone."""
         new = self.parallel.single(self.parallel.create(self.config.seed))
-        return restore.begun(restore.start(self.recipe), new) if self.config.start_from else new
+        return new if self.start is None else restore.begun(self.start(), new)
 
     @property
     def abstract_state(self) -> TrainState:
@@ -99,7 +104,8 @@ def opened(
     # 1. All input is checked, on all processes, before anything is written.
     dataset, recipe, trainer = processes.run_on_all(lambda: _build(cfg, workdir, mode, devices))
     fresh = not checkpoint.exists(workdir / "checkpoints")
-    start = processes.run_on_all(lambda: restore.start(recipe)) if fresh and cfg.start_from else None
+    read = functools.partial(restore.start, recipe, lambda: _styles(dataset, cfg)) if cfg.start_from else None
+    start = processes.run_on_all(read) if fresh and read is not None else None
     processes.check_same("the config", overrides.flat(cfg))
     processes.check_same("the data", {name: split.sizes for name, split in dataset.splits.items()})
     with contextlib.ExitStack() as stack:
@@ -166,6 +172,7 @@ def opened(
             progress=bar,
             profiler=trace,
             stop=stop,
+            start=read,
             on_round=on_round,
             state=state,
             step=step,
@@ -185,6 +192,11 @@ def held_out(dataset: sources.Dataset, cfg: config.Config) -> dict[str, np.ndarr
         training, _ = pipeline.held_out(dataset.train, cfg, count)
         pictures["target"] = np.concatenate([pictures["target"], training["target"]])
     return pictures
+
+
+def _styles(dataset: sources.Dataset, cfg: config.Config) -> np.ndarray:
+    """Some training pictures of the style domain, f32[n h w 3] in [0, 1]."""
+    return pipeline.held_out(dataset.train, cfg, _STYLES)[0]["target"]
 
 
 def abstract(tree: Any) -> Any:

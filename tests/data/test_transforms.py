@@ -116,3 +116,24 @@ def test_panoramas_that_are_large_enough_stay_whole():
     picture = Image.new("RGB", (2000, 100))
     [prepared] = transforms.prepare([picture], config.Preprocess(load_size=71), 64)
     assert prepared.shape == (71, 1420, 3)
+
+
+def test_other_colours():
+    crop = np.random.default_rng(3).random((8, 8, 3), np.float32)
+    untouched, changed = np.random.default_rng(0), np.random.default_rng(0)
+    assert transforms.recolored(crop, untouched, 0.0) is crop
+    crops = [transforms.recolored(crop, changed, 1.0)]
+    # Whatever the probability, the next draws are the same.
+    assert untouched.random() == changed.random()
+    crops += [transforms.recolored(crop, changed, 1.0) for _ in range(99)]
+    assert all(x.shape == crop.shape and x.dtype == np.float32 for x in crops)
+    assert min(x.min() for x in crops) >= 0 and max(x.max() for x in crops) <= 1
+    assert len({x.tobytes() for x in crops}) == 100
+    assert sum(transforms.recolored(crop, changed, 0.25) is not crop for _ in range(400)) == pytest.approx(100, abs=30)
+    # Greys stay grey, and their order stays or is turned around, about every tenth time.
+    ramp = np.repeat(np.linspace(0.1, 0.9, 9, dtype=np.float32)[:, None, None], 3, -1)
+    ramps = [transforms.recolored(ramp, changed, 1.0) for _ in range(400)]
+    assert all(np.ptp(x, axis=-1).max() < 1e-6 for x in ramps)
+    turned = [np.sign(np.diff(x[:, 0, 0])) for x in ramps]
+    assert all(abs(x.sum()) == 8 for x in turned)
+    assert sum(x[0] < 0 for x in turned) == pytest.approx(40, abs=20)

@@ -103,6 +103,14 @@ def test_relative_style_counts_layers_alike_whatever_their_scale(rng):
     np.testing.assert_allclose(_value(term, _context(features={"vgg16": seen})), expected / 2, rtol=1e-4)
     larger = {picture: {"a": x["a"], "b": 9.0 * x["b"]} for picture, x in seen.items()}
     np.testing.assert_allclose(_value(term, _context(features={"vgg16": larger})), expected / 2, rtol=1e-4)
+    # Over the mean square of both it is the same whichever is the target, and at most 2.
+    symmetric = _term("style", form="gram", distance="symmetric", layers=("a", "b"))
+    expected = sum(
+        2 * ((fake - target) ** 2).mean((1, 2)) / (fake**2 + target**2).mean((1, 2))
+        for fake, target in zip(*grams, strict=True)
+    )
+    for features in (seen, larger, {"fake": seen["target"], "target": seen["fake"]}):
+        np.testing.assert_allclose(_value(symmetric, _context(features={"vgg16": features})), expected / 2, rtol=1e-4)
 
 
 def test_style_at_two_sizes_reads_the_features_of_both(rng):

@@ -58,3 +58,13 @@ def test_nothing_is_lost_above_the_floor(context):
     actual = _loss(context, **options, floor=between)
     np.testing.assert_allclose(actual, np.maximum(between - values, 0.0), atol=1e-6)
     assert actual.min() == 0.0 < actual.max()
+
+
+def test_a_structure_that_was_asked_for_is_missed_on_both_sides(context):
+    (entry,) = base.build({"asked_structure": config.loss(1.0)}, paired=False)
+    measured = np.asarray(metrics.contrast_structure(context.fake, context.source))
+    asked = measured + np.array([0.25, -0.125], np.float32)
+    actual = entry.term(context.replace(structure=asked))
+    np.testing.assert_allclose(actual, [0.25, 0.125], atol=1e-6)
+    (entry,) = base.build({"asked_structure": config.loss(1.0, above=0.2)}, paired=False)
+    np.testing.assert_allclose(entry.term(context.replace(structure=asked)), [0.25, 0.025], atol=1e-6)

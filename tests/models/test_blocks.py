@@ -164,3 +164,50 @@ def test_pictures_from_activations():
     logit = np.log(clipped / (1 - clipped)) + 2.0 * change
     np.testing.assert_allclose(blocks.to_picture(change, source), 1 / (1 + np.exp(-logit)), atol=1e-6)
     np.testing.assert_allclose(blocks.centre(source), 2.0 * source - 1.0)
+
+
+def test_instance_norm_with_scales_and_shifts_of_its_own_and_of_every_picture(pictures):
+    module = blocks.Normalize(kind="instance", affine=True)
+    assert {k: v.tolist() for k, v in _init(module, pictures).items()} == {"scale": [1.0] * 3, "shift": [0.0] * 3}
+    params = {"scale": np.array([1.0, 2.0, 3.0], np.float32), "shift": np.array([0.5, 0.0, -1.0], np.float32)}
+    moments = (function(pictures, axis=(1, 2), keepdims=True) for function in (np.mean, np.var))
+    mean, variance = moments
+    standard = (pictures - mean) / np.sqrt(variance + 1e-5)
+    expected = standard * params["scale"] + params["shift"]
+    np.testing.assert_allclose(module.apply({"params": params}, pictures), expected, atol=1e-5)
+    added = {name: np.random.default_rng(1).random((2, 3), np.float32) for name in params}
+    expected += standard * added["scale"][:, None, None] + added["shift"][:, None, None]
+    actual = module.apply({"params": params, blocks.AFFINE: added}, pictures)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_colours_of_a_palette(pictures):
+    """Light, red against green, and blue against yellow get mean and deviation, as far as the share goes."""
+    pictures = 0.4 + 0.2 * pictures  # Nothing is clipped.
+    params = {
+        "mean": np.array([0.9, 0.05, -0.02], np.float32),
+        "deviation": np.array([0.1, 0.02, 0.03], np.float32),
+        "share": np.array([1.0, 0.5, 0.0], np.float32),
+    }
+    red, green, blue = np.moveaxis(np.asarray(blocks.Palette().apply({"params": params}, pictures)), -1, 0)
+    light, against, yellow = (red + green + blue) / 3**0.5, (red - green) / 2**0.5, (red + green - 2 * blue) / 6**0.5
+    np.testing.assert_allclose(light.mean((1, 2)), 0.9, atol=1e-3)
+    np.testing.assert_allclose(light.std((1, 2)), 0.1, atol=1e-3)
+    before = (pictures[..., 0] - pictures[..., 1]) / 2**0.5
+    np.testing.assert_allclose(against.mean((1, 2)), (0.05 + before.mean((1, 2))) / 2, atol=1e-3)
+    before = (pictures[..., 0] + pictures[..., 1] - 2 * pictures[..., 2]) / 6**0.5
+    np.testing.assert_allclose(yellow, before, atol=1e-5)
+    each = {name: np.stack([value, 0 * value]) for name, value in params.items()}
+    actual = blocks.Palette().apply({"params": params, blocks.AFFINE: each}, pictures)
+    np.testing.assert_allclose(actual[0, ..., 0], red[0], atol=1e-5)
+    np.testing.assert_allclose(actual[1], pictures[1], atol=1e-5)
+
+
+def test_gain_is_a_factor_up_to_a_limit():
+    x = np.array([-9.0, -0.01, 0.0, 0.02, 9.0], np.float32).reshape(1, 1, 5, 1)
+    gained = np.asarray(blocks.Gain(limit=0.5).apply({"params": {"gain": np.float32([3.0])}}, x)).ravel()
+    np.testing.assert_allclose(gained, [-0.5, -0.03, 0.0, 0.06, 0.5], atol=1e-3)
+    each = np.concatenate([x, x])
+    variables = {"params": {"gain": np.float32([1.0])}, blocks.AFFINE: {"gain": np.float32([[1], [2]])}}
+    gained = blocks.Gain(limit=0.5).apply(variables, each)
+    np.testing.assert_allclose(gained[:, 0, 3, 0], [0.02, 0.04], atol=1e-3)

@@ -2,8 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from gqst.models import conditions
+from gqst.models.features import base as features
 from gqst.training import gradients, state
 from gqst.training.recipe import Recipe
 from tests import conftest
@@ -41,3 +44,34 @@ def test_every_picture_has_noise_of_its_own_key():
     one, two = fake(a, b), fake(b, a)
     assert jnp.abs(one[0] - one[1]).max() > 1e-3
     assert jnp.allclose(one, two[::-1], atol=1e-5)
+
+
+def test_every_picture_is_asked_for_the_style_of_its_target_and_a_structure_of_its_key():
+    recipe = Recipe(conftest.small("any_style", "generator.structures=(0.4, 0.5)"))
+    rng = np.random.default_rng(0)
+    views = {"forward": {k: rng.random((2, 32, 32, 3), np.float32) for k in ("source", "target")}}
+    keys = jax.random.split(jax.random.key(1), 40)
+    asked = gradients._asked(recipe, recipe.frozen, views, keys)["forward"]
+    expected = conditions.style_of(features.load("vgg16"), views["forward"]["target"])
+    np.testing.assert_allclose(asked.style, expected, rtol=1e-5)
+    assert asked.structure.shape == (40,) and len(set(asked.structure.tolist())) == 40
+    assert 0.4 <= asked.structure.min() < 0.41 and 0.49 < asked.structure.max() <= 0.5
+    swapped = gradients._asked(recipe, recipe.frozen, views, keys[::-1])["forward"]
+    np.testing.assert_array_equal(swapped.structure, asked.structure[::-1])
+
+
+def test_a_step_moves_what_styles_are_turned_into(batch):
+    recipe = Recipe(conftest.small("any_style", "losses.asked_structure=1", "generator.noise=False"))
+    train_state = state.create(recipe, jax.random.key(0), recipe.initial)
+    keys = jax.random.split(jax.random.key(1), 8)
+    grads, _ = gradients.of_generator(recipe, train_state, recipe.frozen, batch, keys)
+    assert set(grads.metrics) >= {"loss/asked_structure"}
+    predictor = grads.grads["forward"]["predictor"]
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(predictor))
+    # Other targets, other fakes: no term that is left looks at them.
+    other = {**batch, "target": batch["target"] ** 3}
+    loud = jax.tree.map(lambda x: x * 30, train_state.gen.params["forward"]["predictor"])
+    params = {**train_state.gen.params["forward"], "predictor": loud}
+    train_state = train_state.replace(gen=train_state.gen.replace(params={"forward": params}))
+    one, two = (gradients.of_generator(recipe, train_state, recipe.frozen, b, keys)[1] for b in (batch, other))
+    assert np.abs(one.pictures["forward"] - two.pictures["forward"]).max() > 1e-2

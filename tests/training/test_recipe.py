@@ -19,11 +19,11 @@ def test_objectives_of_the_configs_are_what_they_say():
         kinds[name] = (paired, directions(objective))
     both, one_way = (False, ("forward", "backward")), (False, ("forward",))
     assert kinds["pix2pix"] == kinds["restore"] == (True, ("forward",))
-    for name in ("style_image", "quickstart", "photo2painting", "cut", "fastcut", "paper"):
+    for name in ("style_image", "quickstart", "photo2painting", "cut", "fastcut", "paper", "any_style"):
         assert kinds[name] == one_way, name
     for name in ("cyclegan", "horse2zebra", "monet2photo", "facades"):
         assert kinds[name] == both, name
-    assert len(kinds) == 12
+    assert len(kinds) == 13
 
 
 def test_the_encoders_layers_that_losses_ask_for():
@@ -76,3 +76,8 @@ def test_networks_know_the_axis_of_pmap():
     copy = recipe.over("data")
     assert copy.generator == recipe.generator.clone(axis_name="data") and copy.gen_tx is recipe.gen_tx
     assert recipe.generator.axis_name is None
+
+
+def test_only_a_generator_that_is_asked_for_a_structure_can_miss_it():
+    with pytest.raises(types.InputError, match="generator 'resnet' takes none: set generator=any_style"):
+        Recipe(conftest.small("style_image", "losses.asked_structure=1"))

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import skimage.metrics
 
+from gqst import metrics
+from gqst.evaluation import networks
 from gqst.metrics import sets
+from gqst.models import conditions
 from gqst.models.features import base as features
 from gqst.models.features import efficientnet_lite
 from gqst.ops import color
@@ -173,3 +176,29 @@ def test_style_gain_and_repetition_of_larger_pictures():
     expected = np.mean(1.0 - distance(fakes) / distance(pictures["source"]))
     assert result.metrics["style_gain"] == pytest.approx(expected, abs=2e-3)
     assert 0.0 < result.metrics["repetition"] < 0.5
+
+
+def test_a_generator_that_is_asked_is_measured_by_what_it_was_asked_for(held_out):
+    """Source i is asked to look like target i, and for the structures of its range in turn."""
+    named = ("style_gain",)
+    held_out = {name: pictures[:3] if name == "target" else pictures for name, pictures in held_out.items()}
+    measure, ema, _ = _make(held_out, "any_style", named=named)
+    values, standing, columns, _ = measure(ema, 7)
+    recipe, asked = measure._recipe, np.float32([0.3, 0.4, 0.5, 0.6, 0.7])
+    styles = held_out["target"][[0, 1, 2, 0, 1]]
+    np.testing.assert_array_equal(columns["style"], styles[:3])
+    statistics = conditions.style_of(features.load("vgg16"), styles)
+    variables = conditions.conditioned(ema["forward"], conditions.Conditions(statistics, asked))
+    fakes = recipe.generator.apply(variables, held_out["source"])
+    np.testing.assert_allclose(columns["fake"], fakes[:3], atol=1e-4)
+    structure = np.asarray(metrics.contrast_structure(fakes, held_out["source"]))
+    assert values["structure_error"] == pytest.approx(np.abs(structure - asked).mean(), abs=1e-4)
+    (metric,) = (m for m in metrics.METRICS.values() if m.name == "style_gain")
+    params = {"efficientnet_lite0": features.load("efficientnet_lite0")}
+    gains = []
+    for source, fake, style in zip(held_out["source"], np.asarray(fakes), styles, strict=True):
+        own = networks.style_statistics([metric], params, style[None])
+        goal = jax.tree.map(lambda x: x[0], own)
+        gains.append(float(networks.measure([metric], params, fake[None], source[None], goal)["style_gain"][0]))
+    assert values["style_gain"] == pytest.approx(np.mean(gains), abs=1e-3)
+    assert standing.style_distance == pytest.approx(1 - np.mean(gains), abs=1e-3)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax import linen as nn
 from jaxtyping import Array, Float
 
 from gqst import registry, types
@@ -100,6 +101,12 @@ def scaled(pictures: jax.Array, mean: Sequence[float], deviation: Sequence[float
     """Returns pictures standardised per channel: (pictures - mean) / deviation."""
     shape = (1, 1, 1, -1)
     return (pictures - np.asarray(mean, np.float32).reshape(shape)) / np.asarray(deviation, np.float32).reshape(shape)
+
+
+def halved(pictures: Float[Array, "b h w c"], halvings: int) -> Float[Array, "b h2 w2 c"]:
+    """Returns pictures at their size halved some times, each pixel the mean of those that it stands for."""
+    side = 2**halvings
+    return nn.avg_pool(pictures, (side, side), strides=(side, side)) if side > 1 else pictures
 
 
 def check(name: str, layers: Sequence[str], params: Any) -> None:
