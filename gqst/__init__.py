@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gqst.config import Config, choice, loss
     from gqst.data.pipeline import make_iterator as batches
     from gqst.data.sources import load as load_data
+    from gqst.inference.any_style import Stylizer
     from gqst.inference.generator import Generator, load_generator
     from gqst.inference.styles import load as load_style
     from gqst.models.translate import translate
@@ -30,6 +31,7 @@ __all__ = [
     "InputError",
     "Recipe",
     "RunError",
+    "Stylizer",
     "batches",
     "choice",
     "config",
@@ -55,6 +57,7 @@ _ORIGINS = {
     "InputError": "types.InputError",
     "Recipe": "training.recipe.Recipe",
     "RunError": "types.RunError",
+    "Stylizer": "inference.any_style.Stylizer",
     "batches": "data.pipeline.make_iterator",
     "choice": "config.choice",
     "create_state": "training.restore.create_state",

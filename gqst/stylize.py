@@ -18,7 +18,9 @@ def main(argv: list[str] | None = None) -> int:
     """Parses the flags, stylises, and returns the exit code: 1 if any picture was left out, else 0."""
     parser = _parser()
     flags = parser.parse_args(argv)
-    if flags.style is not None and (flags.checkpoint, flags.direction) != (None, None):
+    if flags.style is None and flags.workdir is None:
+        parser.error("give --style, or --workdir of a run")
+    if flags.workdir is None and (flags.checkpoint, flags.direction) != (None, None):
         parser.error("--checkpoint and --direction choose a generator of a run: a style file has one")
     flags.checkpoint = "best" if flags.checkpoint is None else flags.checkpoint
     flags.direction = flags.direction or "forward"
@@ -45,12 +47,31 @@ def _parser() -> argparse.ArgumentParser:
         description="Applies the trained generator of a run, or a style, to pictures, each at its own size. "
         "Pictures that cannot be done are named and left out. Results are sRGB and keep their EXIF data.",
     )
-    style = parser.add_mutually_exclusive_group(required=True)
-    style.add_argument("--workdir", type=pathlib.Path, help="folder of the run")
+    style = parser.add_argument_group("style")
     style.add_argument(
         "--style",
-        metavar="FILE|NAME",
-        help="a style file, or the name of a style that comes with gqst: `python -m gqst.style list`",
+        metavar="PICTURE|FILE|NAME",
+        help="a picture to paint like, at once and without training, or several, as in a.jpg:0.7,b.jpg:0.3; a style "
+        "file; or the name of a style that comes with gqst: `python -m gqst.style list`",
+    )
+    style.add_argument(
+        "--workdir",
+        type=pathlib.Path,
+        help="folder of a run, whose generator is applied; with a picture as --style, of a run of any_style",
+    )
+    style.add_argument(
+        "--structure",
+        type=cli.fraction,
+        metavar="0.3..0.9",
+        help="with a picture as --style: how much of each picture's structure is kept, as its contrast_structure "
+        "(default: 0.8)",
+    )
+    style.add_argument(
+        "--style-size",
+        type=cli.pixels,
+        metavar="PIXELS",
+        help="with a picture as --style: the size that its shorter side is looked at; larger has wider strokes "
+        "(default: 384)",
     )
     parser.add_argument(
         "--input",
@@ -150,15 +171,25 @@ def _load(flags: argparse.Namespace) -> "Generator":
     import gqst
 
     cli.use_compilation_cache()
-    if flags.style is not None:
-        return gqst.load_style(flags.style, keep_colors=flags.keep_colors, memory=flags.memory, seed=flags.seed)
-    return gqst.load_generator(
-        flags.workdir,
-        which=flags.checkpoint,
-        direction=flags.direction,
-        keep_colors=flags.keep_colors,
-        memory=flags.memory,
-        seed=flags.seed,
+    options = {"keep_colors": flags.keep_colors, "memory": flags.memory, "seed": flags.seed}
+    run = {"which": flags.checkpoint, "direction": flags.direction}
+    if flags.style is None:
+        return gqst.load_generator(flags.workdir, **run, **options)
+
+    from gqst import types
+    from gqst.inference import any_style
+
+    if not any_style.is_picture(flags.style):
+        if (flags.workdir, flags.structure, flags.style_size) != (None, None, None):
+            raise types.InputError(
+                "--workdir, --structure and --style-size go with a picture as --style: "
+                f"{flags.style} is a style with a generator of its own"
+            )
+        return gqst.load_style(flags.style, **options)
+    base = None if flags.workdir is None else any_style.of_run(flags.workdir, **run)
+    given = {"structure": flags.structure, "size": flags.style_size}
+    return any_style.Stylizer(
+        flags.style, base=base, **{key: value for key, value in given.items() if value is not None}, **options
     )
 
 
@@ -234,8 +265,10 @@ def _standard_input(flags: argparse.Namespace) -> int:
 
 def _about(flags: argparse.Namespace) -> dict[str, Any]:
     """What was asked for, for the report."""
-    names = ("direction", "strength", "min_structure", "keep_colors", "max_size", "seed", "format", "quality", "depth")
-    origin = {"run": str(flags.workdir)} if flags.style is None else {"style": flags.style}
+    look = ("structure", "style_size", "strength", "min_structure", "keep_colors", "seed")
+    names = ("direction", *look, "max_size", "format", "quality", "depth")
+    given = {"run": flags.workdir and str(flags.workdir), "style": flags.style}
+    origin = {key: value for key, value in given.items() if value is not None}
     return origin | {"options": {name: getattr(flags, name) for name in names}}
 
 

@@ -69,11 +69,13 @@ def test_flags_that_do_not_go_together(capsys):
         (["--style", "scream", "--checkpoint", "last"], "a style file has one"),
         (["--style", "scream", "--checkpoint", "best"], "a style file has one"),
         (["--style", "scream", "--direction", "forward"], "a style file has one"),
-        (["--style", "scream", "--workdir", "run"], "not allowed with"),
-        ([], "one of the arguments --workdir --style is required"),
+        ([], "give --style, or --workdir of a run"),
     ):
         with pytest.raises(SystemExit):
             stylize.main([*more, "--input", "a.jpg", "--output", "b.jpg"])
         assert said in capsys.readouterr().err
+    for more in (["--workdir", "run"], ["--structure", "0.5"], ["--style-size", "300"]):
+        with pytest.raises(types.InputError, match="scream is a style with a generator of its own"):
+            stylize.main(["--style", "scream", *more, "--input", "demo:photos/test", "--output", "out"])
     with pytest.raises(types.InputError, match="has to end in"):
         style.main(["pack", "run", "style.bin"])

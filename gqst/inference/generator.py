@@ -65,9 +65,13 @@ class Generator:
         """Wraps a module and its trained variables; see `load_generator`.
 
         Raises:
-          InputError: A seed is given, and the generator has no noise.
+          InputError: A seed is given, and the generator has no noise; or the generator takes a style.
           ValueError: The seed does not lie between 0 and 2^32 - 1.
         """
+        if getattr(module, "structures", None) is not None:
+            raise types.InputError(
+                "this generator takes a style picture: name one, as in --style PAINTING.jpg or gqst.Stylizer"
+            )
         self.config = cfg
         self.step = step
         if seed is not None:

@@ -46,6 +46,8 @@ def load(
 ) -> generator.Generator:
     """Returns the generator of a style file, as a function of pictures.
 
+    For a picture as the style there is `gqst.Stylizer`.
+
     Args:
       style: File, or name of a style that comes with gqst.
       keep_colors: Whether to take only the brightness of the style.

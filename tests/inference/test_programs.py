@@ -17,6 +17,10 @@ GENERATORS = {
     "resnet none": ("cyclegan", "generator.filters=4", "generator.blocks=1", "generator.norm=none"),
     "resnet instance": ("cyclegan", "generator.filters=4", "generator.blocks=2"),
     "resnet noise": ("cyclegan", "generator.filters=4", "generator.blocks=1", "generator.noise=True"),
+    "resnet palette": (
+        *("cyclegan", "generator.filters=4", "generator.blocks=1", "generator.affine=True"),
+        *("generator.palette=True", "generator.start_at_identity=True"),
+    ),
     "resnet group": ("cyclegan", "generator.filters=4", "generator.blocks=1", "generator.norm=group"),
     "resnet batch": ("cyclegan", "generator.filters=4", "generator.blocks=1", "generator.norm=batch"),
     "unet instance": ("pix2pix", "generator.filters=4", "generator.depth=3"),
