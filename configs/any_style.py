@@ -1,11 +1,11 @@
 """Any painting at once: one generator that takes the style picture as an input, and how much structure to keep.
 
-Command: `python -m gqst.train --config any_style --workdir runs/any --set data.root=FOLDER`, where FOLDER has trainA
-(photographs) and trainB (paintings, as many and as different as there are).
+Command: `python -m gqst.train --config any_style --workdir runs/any --set data=folders data.root=FOLDER`, where FOLDER
+has trainA (photographs) and trainB (paintings, as many and as different as there are).
 
 Every example is a photograph, a painting and a wanted contrast_structure between 0.3 and 0.9: Gram matrices of the
-painting's own crop are the style to reach, and the wanted structure is to be met. Paintings change their colours from
-crop to crop, so that palettes are learnt that no painting has.
+painting's own crop are the style to reach, and less structure than wanted costs far more than more. Paintings
+change their colours from crop to crop, so that palettes are learnt that no painting has.
 """
 
 from gqst import config

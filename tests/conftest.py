@@ -98,13 +98,7 @@ def small(name: str, *changes: str) -> config.Config:
     if name == "style_image":
         shrink = [*PIXELS, *GAME, *WITHOUT_FEATURES, *shrink]
     if name == "any_style":
-        shrink = [
-            *WITHOUT_FEATURES,
-            "losses.wide_style=off",
-            "losses.asked_structure=1",
-            "generator.filters=4",
-            *shrink,
-        ]
+        shrink = [*WITHOUT_FEATURES, "losses.wide_style=off", "losses.asked_structure=1", *shrink]
     if name == "quickstart":
         shrink = [*FOLDERS, *(change for change in shrink if not change.startswith("discriminator.layers"))]
     return overrides.override(overrides.load(name), [*shrink, *changes])
