@@ -185,7 +185,7 @@ def test_bad_input_from_the_shell(run):
     done = run("gqst.train", "--config", "nothing", "--workdir", "run")
     _check_sentence(done.returncode, done.stderr)
     assert (
-        "no config file 'nothing'; give the path of one, or the name of one that comes with gqst: cut, cyclegan"
+        "no config file 'nothing'; give the path of one, or the name of one that comes with gqst: any_style, cut"
         in done.stderr
     )
 

@@ -6,7 +6,7 @@ from gqst.losses.base import TERMS, Activations, Context, Logits, Term, build, t
 from gqst.losses.consistency import L1, Cycle, Identity, TotalVariation
 from gqst.losses.contrastive import PatchNCE
 from gqst.losses.perceptual import LPIPS, Content, DiscriminatorPerceptual, Style
-from gqst.losses.quality import Quality
+from gqst.losses.quality import AskedStructure, Quality
 
 registry.import_members(__name__, __path__)
 
@@ -18,6 +18,7 @@ __all__ = [
     "Activations",
     "Adversarial",
     "AdversarialDiscriminator",
+    "AskedStructure",
     "Content",
     "Context",
     "Cycle",

@@ -15,7 +15,9 @@ _DISTANCES = {"l1": jnp.abs, "l2": jnp.square}
 _ALEXNET = tuple(f"relu{n}" for n in range(1, 6))
 _LPIPS_HEADS = tuple(f"lin{n}" for n in range(1, 6))
 
-Form = Literal["moments", "gram"]
+_AXES, _POSITIONS = 64, 1_024  # of a sliced distance
+
+Form = Literal["moments", "gram", "sliced"]
 Distance = Literal["l1", "l2", "relative", "symmetric"]
 Reference = Literal["source", "target"]
 
@@ -69,8 +71,10 @@ class Style(base.Term):
     It is f32[b], at least 0.
 
     Attributes:
-      form: `moments`, mean and deviation of each channel (Huang and Belongie 2017, equation 13), or `gram`, Gram
-        matrices over positions, divided by the number of positions (Gatys et al. 2016, section 2.2).
+      form: `moments`, mean and deviation of each channel (Huang and Belongie 2017, equation 13); `gram`, Gram
+        matrices over positions, divided by the number of positions (Gatys et al. 2016, section 2.2); or `sliced`,
+        sorted projections on 64 random axes of 1,024 random positions (Heitz et al. 2021, section 3.1): all of the
+        distribution, where the other two take a few bright spots for the style's strokes everywhere.
       distance: `l1`, the mean absolute difference, which pulls towards the median of the targets; `l2`, the mean
         squared difference, which pulls towards their mean; `relative`, the squared difference over the square of
         the targets' statistics, so that all layers count alike; or `symmetric`, the same over the mean square of both,
@@ -93,20 +97,23 @@ class Style(base.Term):
         return tuple(self._spec(picture, halvings) for halvings in self.halvings for picture in ("fake", "target"))
 
     def __call__(self, context: base.Context) -> Float[Array, "b"]:
-        """Returns the loss of each picture; reads `features`."""
+        """Returns the loss of each picture; reads `features`, and `keys` for the form `sliced`."""
         features = context.features[self.network]
         total = jnp.zeros(())
         for halvings in self.halvings:
             views = [features[self._spec(picture, halvings).view] for picture in ("fake", "target")]
             for layer in self.layers:
-                fake, target = (self._statistics(view[layer]) for view in views)
+                fake, target = (self._statistics(view[layer], context.keys) for view in views)
                 total = total + sum(self._difference(a, b) for a, b in zip(fake, target, strict=True))
         return total / (len(self.layers) * len(self.halvings))
 
     def _spec(self, picture: Literal["fake", "target"], halvings: int) -> base.FeatureSpec:
         return base.FeatureSpec(self.network, picture, self.layers, halvings)
 
-    def _statistics(self, x: jax.Array) -> tuple[jax.Array, ...]:
+    def _statistics(self, x: jax.Array, keys: jax.Array | None) -> tuple[jax.Array, ...]:
+        if self.form == "sliced":
+            assert keys is not None
+            return (jax.vmap(_sorted_projections)(x, keys),)
         return _moments(x) if self.form == "moments" else (_gram(x),)
 
     def _difference(self, fake: jax.Array, target: jax.Array) -> Float[Array, "b"]:
@@ -188,6 +195,20 @@ def _gram(x: jax.Array) -> jax.Array:
     """Returns the products of channels averaged over positions, f32[b c c]."""
     x = x.astype(jnp.float32)
     return jnp.einsum("bhwi,bhwj->bij", x, x) / (x.shape[1] * x.shape[2])
+
+
+def _sorted_projections(x: jax.Array, key: jax.Array) -> jax.Array:
+    """Returns projections of one picture's activations on random axes, each sorted, f32[axes positions].
+
+    Axes and positions follow from the key, so that two pictures of one size get the same.
+    """
+    x = x.astype(jnp.float32).reshape(-1, x.shape[-1])
+    of_axes, of_positions = jax.random.split(key)
+    if len(x) > _POSITIONS:
+        x = x[jax.random.randint(of_positions, (_POSITIONS,), 0, len(x))]
+    axes = jax.random.normal(of_axes, (x.shape[-1], _AXES))
+    axes = axes / jnp.linalg.norm(axes, axis=0, keepdims=True)
+    return jnp.sort((x @ axes).T, axis=-1)
 
 
 def _normalized(x: jax.Array) -> jax.Array:

@@ -84,6 +84,7 @@ def _context(one, other, logits=None, score=None, **more) -> base.Context:
         cycled=one,
         identity=one,
         keys=keys,
+        structure=jnp.linspace(0.2, 0.9, len(one)),
         logits=logits,
         score=score,
         **more,

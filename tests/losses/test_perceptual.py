@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 
 from gqst import config, types
 from gqst.losses import base
@@ -113,6 +114,27 @@ def test_relative_style_counts_layers_alike_whatever_their_scale(rng):
         np.testing.assert_allclose(_value(symmetric, _context(features={"vgg16": features})), expected / 2, rtol=1e-4)
 
 
+def test_sliced_style_is_the_transport_distance_along_axes(rng):
+    """With one channel every axis is that channel, so that the distance is SciPy's between the two sets of values."""
+    seen = {picture: {"a": layers["a"][..., :1]} for picture, layers in _features(rng, "fake", "target").items()}
+    expected = [scipy.stats.wasserstein_distance(*(seen[p]["a"][i].ravel() for p in seen)) for i in range(2)]
+    term = _term("style", form="sliced", layers=("a",))
+    np.testing.assert_allclose(_value(term, _context(features={"vgg16": seen})), expected, rtol=1e-4)
+
+
+def test_sliced_style_sees_a_few_bright_spots_where_gram_matrices_do_not():
+    """A sixteenth of the positions, four times as large, has the second moments of all of them."""
+    even, spots = np.ones((2, 96, 96, 3), np.float32), np.zeros((2, 96, 96, 3), np.float32)
+    spots[:, ::4, ::4] = 4.0
+    context = _context(features={"vgg16": {"fake": {"a": spots}, "target": {"a": even}}})
+    gram, sliced = (_term("style", form=form, layers=("a",)) for form in ("gram", "sliced"))
+    np.testing.assert_allclose(_value(gram, context), 0.0, atol=1e-4)
+    # |a| E|x - 1| on an axis whose channels sum to a: E|x - 1| is 15/16 + 3/16, and |a| is some 0.8 on average.
+    assert (_value(sliced, context) > 0.5).all()
+    turned = _context(features={"vgg16": {"fake": {"a": spots[:, ::-1]}, "target": {"a": spots}}})
+    assert (_value(sliced, turned) < 0.1).all()
+
+
 def test_style_at_two_sizes_reads_the_features_of_both(rng):
     seen = _features(rng, "fake", "target", "fake/1", "target/1")
     term = _term("style", layers=("a",), halvings=(0, 1))
@@ -125,7 +147,7 @@ def test_style_at_two_sizes_reads_the_features_of_both(rng):
 def test_style_does_not_mind_where_things_are(rng):
     seen = _features(rng, "target")
     moved = {layer: x[:, ::-1, ::-1] for layer, x in seen["target"].items()}
-    for form in ("moments", "gram"):
+    for form in ("moments", "gram", "sliced"):
         actual = _value(_term("style", form=form, layers=("a",)), _context(features={"vgg16": {**seen, "fake": moved}}))
         np.testing.assert_allclose(actual, 0.0, atol=1e-5)
 
