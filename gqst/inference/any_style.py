@@ -28,7 +28,6 @@ STRUCTURE = 0.8
 """Default contrast_structure that is asked for."""
 
 _MOST_SQUARES = 4
-_VERSION = b"1"  # of kept statistics
 
 StylePictures = str | pathlib.Path | Mapping[str | pathlib.Path, float]
 """A style picture, several with weights, or both as text: `a.jpg:0.7,b.jpg:0.3`."""
@@ -76,9 +75,8 @@ class Stylizer(generator.Generator):
         if not low <= structure <= high:
             raise types.InputError(f"structure must lie between {low} and {high}, got {structure}")
         weights = _weights(style)
-        rows = [weight * style_statistics(path, size=size) for path, weight in weights.items()]
-        asked = conditions.Conditions(np.sum(rows, axis=0)[None], np.array([structure], np.float32))
-        variables = jax.device_get(jax.jit(module.folded)(base.variables, asked))
+        statistics = sum(weight * style_statistics(path, size=size) for path, weight in weights.items())
+        variables = jax.device_get(jax.jit(module.folded)(base.variables, statistics, structure))
         cfg = dataclasses.replace(base.config, generator=config.Choice(name="resnet", options=module.options))
         options: dict[str, Any] = {"keep_colors": keep_colors, "memory": memory, "seed": seed}
         super().__init__(cfg, module.network, variables, base.step, **options)
@@ -113,7 +111,8 @@ def style_statistics(path: str | pathlib.Path, *, size: int = SIDE) -> Float[np.
     except decode.UnreadableError as error:
         raise types.InputError(f"the style picture {path} cannot be read: {error.reason}") from error
     squares = _squares(image, size)
-    kept = caches.folder("styles") / f"{hashlib.sha256(_VERSION + squares.tobytes()).hexdigest()[:32]}.npy"
+    made_with = b"".join(part.tobytes() for part in conditions.paintings())
+    kept = caches.folder("styles") / f"{hashlib.sha256(made_with + squares.tobytes()).hexdigest()[:32]}.npy"
     try:
         row = np.load(kept, allow_pickle=False)
         if row.shape == (conditions.COUNT,) and np.isfinite(row).all():

@@ -104,11 +104,9 @@ def _of_any_style(recipe: Recipe, styles: Styles | None) -> Start:
     structure = next((floor for floor in floors if floor is not None), sum(module.structures) / 2)
     looked = jax.jit(conditions.style_of)
     params = features.load(conditions.NETWORK)
-    rows = [looked(params, picture[None]) for picture in styles()]
-    asked = conditions.Conditions(
-        jnp.mean(jnp.stack(rows), axis=0), jnp.clip(jnp.array([structure]), *module.structures)
-    )
-    return _noted(ANY_STYLE, base.step, {FORWARD: jax.device_get(module.folded(base.variables, asked))}, {})
+    style = jnp.mean(jnp.concatenate([looked(params, picture[None]) for picture in styles()]), axis=0)
+    variables = module.folded(base.variables, style, jnp.clip(structure, *module.structures))
+    return _noted(ANY_STYLE, base.step, {FORWARD: jax.device_get(variables)}, {})
 
 
 def _of_style(style: str | pathlib.Path, recipe: Recipe) -> Start:

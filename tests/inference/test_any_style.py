@@ -165,11 +165,10 @@ def test_a_run_starts_with_its_own_style_folded_in(base, tmp_path, monkeypatch):
     state = gqst.create_state(recipe, jax.random.key(0), lambda: styles)
     rows = conditions.style_of(features.load("vgg16"), styles)
     # The floor that the config's structure loss has.
-    asked = conditions.Conditions(np.mean(rows, axis=0, keepdims=True), np.float32([0.6]))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
         jax.device_get(state.gen.params["forward"]),
-        base.module.folded(base.variables, asked)["params"],
+        base.module.folded(base.variables, np.mean(rows, axis=0), 0.6)["params"],
     )
     with pytest.raises(types.InputError, match="needs pictures of the style"):
         gqst.create_state(recipe, jax.random.key(0))

@@ -39,14 +39,10 @@ def _apply(module, variables, asked, pictures, seed=3):
     return module.apply(conditions.conditioned(noise.seeded(variables, seeds), asked), pictures)
 
 
-def _one(asked, index):
-    return jax.tree.map(lambda x: x[index : index + 1], asked)
-
-
 def test_for_one_style_it_is_a_residual_network(module, variables, asked, pictures):
     fakes = _apply(module, variables, asked, pictures)
     for index, picture in enumerate(pictures):
-        folded = module.folded(variables, _one(asked, index))
+        folded = module.folded(variables, asked.style[index], asked.structure[index])
         alone = module.network.apply(noise.seeded(folded, np.array([3], np.uint32)), picture[None])
         np.testing.assert_allclose(alone[0], fakes[index], atol=1e-4)
     assert module.network.norm == "instance" and module.network.affine

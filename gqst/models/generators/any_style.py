@@ -119,13 +119,11 @@ class AnyStyle(nn.Module, kw_only=True):
             first += 2 * count
         return tree
 
-    def folded(self, variables: Mapping[str, Any], asked: conditions.Conditions) -> dict[str, Any]:
-        """Returns the variables of `network` for one style and structure.
-
-        Args:
-          variables: Variables of this generator.
-          asked: Conditions of a batch of one.
-        """
+    def folded(
+        self, variables: Mapping[str, Any], style: Float[Any, "n"], structure: float | jax.Array
+    ) -> dict[str, Any]:
+        """Returns the variables of `network` for one style, as from `conditions.style_of`, and structure."""
+        asked = conditions.Conditions(jnp.asarray(style)[None], jnp.asarray(structure, jnp.float32)[None])
         affine: Any = self.apply(variables, asked, method="affine")
         params = dict(variables["params"]["network"])
         for norm, added in affine.items():
