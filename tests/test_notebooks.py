@@ -8,9 +8,11 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import threading
 import time
+import venv
 from collections.abc import Callable, Iterator
 
 import jupyter_client
@@ -117,6 +119,94 @@ def test_both_are_there():
     assert NOTEBOOKS == [STYLIZE, TRAIN]
 
 
+def test_both_install_alike():
+    sources = [
+        {cell["id"]: cell.source for cell in _read(path).cells if cell["id"].startswith("install")}
+        for path in NOTEBOOKS
+    ]
+    assert sources[0] == sources[1] and len(sources[0]) == 2
+
+
+PIP = """
+import os, pathlib, sys
+pathlib.Path(os.environ["ASKED"]).write_text("\\n".join(sys.argv[1:]))
+if "broken" in " ".join(sys.argv):
+    sys.exit("ERROR: no matching distribution")
+"""
+JAX = """
+import os
+def default_backend():
+    if os.environ.get("HELD"):
+        raise RuntimeError("The TPU is already in use")
+    return "cpu"
+"""
+
+
+@pytest.fixture
+def install(tmp_path: pathlib.Path):
+    """Runs the cell that installs, in a Python that has a pip that only notes what is asked, NumPy 2.1.3 and a JAX."""
+    venv.create(tmp_path / "python", with_pip=False)
+    site = tmp_path / "site"
+    for name, text in {
+        "pip.py": PIP,
+        "jax.py": JAX,
+        "numpy.py": "",
+        "numpy-2.1.3.dist-info/METADATA": "Metadata-Version: 2.1\nName: numpy\nVersion: 2.1.3\n",
+    }.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(text)
+    work = tmp_path / "content" / "work"
+    work.mkdir(parents=True)
+    cell = next(cell for cell in _read(TRAIN).cells if cell["id"] == "install")
+
+    def run(before: str = "import numpy", package: str = "", **more: str) -> tuple[list[str], str, int]:
+        assert 'PACKAGE = ""' in cell.source
+        source = cell.source.replace('PACKAGE = ""', f"PACKAGE = {package!r}")
+        asked = tmp_path / "asked"
+        asked.unlink(missing_ok=True)
+        done = subprocess.run(
+            [tmp_path / "python" / "bin" / "python", "-c", f"{before}\n{source}"],
+            cwd=work,
+            env={"PYTHONPATH": str(site), "ASKED": str(asked), **more},
+            capture_output=True,
+            text=True,
+        )
+        return asked.read_text().split("\n") if asked.exists() else [], done.stdout + done.stderr, done.returncode
+
+    return run
+
+
+def test_installing_keeps_what_the_kernel_has_loaded(install):
+    asked, said, code = install()
+    assert (asked, code) == (["install", "--quiet", "gqst[notebook]", "numpy==2.1.3"], 0), said
+    assert install(before="")[0] == ["install", "--quiet", "gqst[notebook]"]
+    # A JAX that is loaded stays until the kernel is started again.
+    asked, said, code = install(before="import jax")
+    assert asked and code == 1 and "restart the kernel" in said
+
+
+def test_what_is_installed_is_found(install, tmp_path: pathlib.Path):
+    """An address goes before all; a clone before a wheel; and a wheel before the name."""
+    content = tmp_path / "content"
+    (content / "work" / "gqst-1.2.0-py3-none-any.whl").touch()
+    (content / "work" / "gqst-1.10.0-py3-none-any.whl.part").touch()
+    assert install()[0][2] == f"{content}/work/gqst-1.2.0-py3-none-any.whl[notebook]"
+    for clone in (content / "work" / "my clone", content):
+        (clone / "gqst").mkdir(parents=True)
+        (clone / "gqst" / "train.py").touch()
+        assert install()[0][2] == f"{clone}[notebook]"
+    address = "git+https://host/gqst"
+    assert install(package=address)[0][2] == f"gqst[notebook] @ {address}"
+    asked, said, code = install(package="broken.whl")
+    assert asked[2] == "broken.whl[notebook]" and code == 1
+    assert "no matching distribution" in said and "cannot be installed: set PACKAGE to a clone" in said
+
+
+def test_a_device_that_something_else_holds(install):
+    _, said, code = install(HELD="1")
+    assert code == 1 and "does another notebook or command hold it?" in said
+
+
 @pytest.mark.slow
 def test_train_runs_and_resumes(kernel: Start, tmp_path: pathlib.Path):
     with kernel(_read(TRAIN)) as run:
@@ -188,6 +278,6 @@ def test_stylize_without_a_run_says_how_to_train(kernel: Start):
     cells = {cell["id"]: cell for cell in notebook.cells}
     cells["settings"].source += "\nSMOKE = False"
     with kernel(notebook) as run:
-        run.execute_cell(cells["settings"], 0)
+        run.execute_cell(cells["settings"], notebook.cells.index(cells["settings"]))
         with pytest.raises(nbclient.exceptions.CellExecutionError, match="there is no run in runs/demo"):
-            run.execute_cell(cells["restore"], 1)
+            run.execute_cell(cells["restore"], notebook.cells.index(cells["restore"]))
