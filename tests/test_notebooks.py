@@ -27,7 +27,7 @@ from tests import conftest
 
 FOLDER = conftest.ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-STYLIZE, TRAIN = FOLDER / "stylize.ipynb", FOLDER / "train_on_colab_tpu.ipynb"
+QUALITY, STYLIZE, TRAIN = (FOLDER / f"{name}.ipynb" for name in ("quality", "stylize", "train_on_colab_tpu"))
 CELL_SECONDS = 600
 
 
@@ -115,16 +115,16 @@ def test_defines_nothing(path: pathlib.Path):
             assert not any(isinstance(node, kinds) for node in ast.walk(ast.parse(cell.source))), cell.source
 
 
-def test_both_are_there():
-    assert NOTEBOOKS == [STYLIZE, TRAIN]
+def test_all_are_there():
+    assert NOTEBOOKS == [QUALITY, STYLIZE, TRAIN]
 
 
-def test_both_install_alike():
+def test_all_install_alike():
     sources = [
         {cell["id"]: cell.source for cell in _read(path).cells if cell["id"].startswith("install")}
         for path in NOTEBOOKS
     ]
-    assert sources[0] == sources[1] and len(sources[0]) == 2
+    assert all(source == sources[0] for source in sources) and len(sources[0]) == 2
 
 
 PIP = """
@@ -270,6 +270,26 @@ def test_stylize_runs(kernel: Start, tmp_path: pathlib.Path):
         assert len(_pictures(cells[name])) == 1, name
     assert "4 pictures written" in _text(cells["folder"])
     assert len(list((work / "stylised").iterdir())) == 4
+
+
+@pytest.mark.slow
+def test_quality_runs_and_resumes(kernel: Start, tmp_path: pathlib.Path):
+    with kernel(_read(QUALITY)) as run:
+        _run_all(run)
+        cells = {cell["id"]: cell for cell in run.nb.cells}
+        first = _text(cells["train"])
+        run.execute_cell(cells["train"], run.nb.cells.index(cells["train"]))
+    assert first.count("finished: 4 steps") == 2
+    assert _text(cells["train"]).count("going on from step 4 of 4") == 2
+    assert "target 0.6: " in _text(cells["decisions"]) and "target 0.8: " in _text(cells["decisions"])
+    for name in ("decisions", "pictures", "floor"):
+        assert len(_pictures(cells[name])) == 1, name
+    # A floor holds for every picture.
+    kept = {line.split(": ")[0]: line.split(": ")[1] for line in _text(cells["floor"]).splitlines() if ": " in line}
+    assert all(float(value) >= 0.9 for value in kept["min_structure 0.9"].split(", "))
+    runs = tmp_path / "work" / "runs" / "quality"
+    saved = [json.loads((runs / target / "config.json").read_text())["targets"] for target in ("0.6", "0.8")]
+    assert saved == [{"contrast_structure": 0.6}, {"contrast_structure": 0.8}]
 
 
 @pytest.mark.slow
