@@ -119,6 +119,10 @@ class Style(base.Term):
     def _difference(self, fake: jax.Array, target: jax.Array) -> Float[Array, "b"]:
         if self.distance in _DISTANCES:
             return base.mean_per_picture(_DISTANCES[self.distance](fake - target))
+        if self.form == "sliced":
+            # So that they count by how much they spread, not by how far from zero.
+            middle = jnp.mean((fake + target) / 2, axis=-1, keepdims=True)
+            fake, target = fake - middle, target - middle
         squares = [base.mean_per_picture(x**2) for x in (fake, target)]
         whole = squares[1] if self.distance == "relative" else (squares[0] + squares[1]) / 2
         return base.mean_per_picture((fake - target) ** 2) / (whole + 1e-6)
