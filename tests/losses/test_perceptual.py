@@ -122,6 +122,18 @@ def test_sliced_style_is_the_transport_distance_along_axes(rng):
     np.testing.assert_allclose(_value(term, _context(features={"vgg16": seen})), expected, rtol=1e-4)
 
 
+def test_symmetric_sliced_style_counts_by_how_much_features_spread(rng):
+    seen = {picture: {"a": layers["a"][..., :1]} for picture, layers in _features(rng, "fake", "target").items()}
+    sorted_ones = [np.sort(seen[p]["a"].reshape(2, -1)) for p in seen]
+    middle = np.mean(sorted_ones, axis=(0, 2))[:, None]
+    fake, target = (x - middle for x in sorted_ones)
+    expected = 2 * ((fake - target) ** 2).mean(1) / (fake**2 + target**2).mean(1)
+    term = _term("style", form="sliced", distance="symmetric", layers=("a",))
+    for offset in (0.0, 9.0):
+        moved = {picture: {"a": x["a"] + np.float32(offset)} for picture, x in seen.items()}
+        np.testing.assert_allclose(_value(term, _context(features={"vgg16": moved})), expected, rtol=1e-3)
+
+
 def test_sliced_style_sees_a_few_bright_spots_where_gram_matrices_do_not():
     """A sixteenth of the positions, four times as large, has the second moments of all of them."""
     even, spots = np.ones((2, 96, 96, 3), np.float32), np.zeros((2, 96, 96, 3), np.float32)
