@@ -78,7 +78,8 @@ class Style(base.Term):
       distance: `l1`, the mean absolute difference, which pulls towards the median of the targets; `l2`, the mean
         squared difference, which pulls towards their mean; `relative`, the squared difference over the square of
         the targets' statistics, so that all layers count alike; or `symmetric`, the same over the mean square of both,
-        at most 2, so that dark and flat targets count no more than others where targets are many.
+        at most 2, so that dark and flat targets count no more than others where targets are many. Of projections,
+        these two take squares about the mean of both.
       network: Frozen network that the features are taken from.
       layers: Layers over which differences are averaged.
       halvings: Numbers of times that pictures are halved before the network sees them: (0, 1) compares brushwork at
