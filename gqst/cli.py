@@ -61,7 +61,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         required=True,
-        help="a config file, or the name of a bundled one, as in quickstart",
+        help="a config file, config.json of a run, or the name of a bundled config, as in quickstart",
     )
     parser.add_argument(
         "--set",

@@ -16,7 +16,8 @@ def load(path: str | pathlib.Path, *assignments: str) -> config.Config:
     """Returns the config of an experiment: the result of `get_config()` in a Python file, with changes.
 
     Args:
-      path: Path of the file, or the name of a config that comes with gqst, such as "quickstart".
+      path: Path of the file, or of the `config.json` of a run; or the name of a config that comes with gqst, such as
+        "quickstart".
       assignments: Changes in the form `key=value`, as `override` takes them.
 
     Raises:
@@ -24,6 +25,8 @@ def load(path: str | pathlib.Path, *assignments: str) -> config.Config:
         value.
     """
     file = _find(path)
+    if file.suffix == ".json":
+        return override(from_json(file.read_text(encoding="utf-8"), origin=str(file)), assignments)
     spec = importlib.util.spec_from_file_location(f"gqst_config_{file.stem}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

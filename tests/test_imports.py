@@ -20,19 +20,21 @@ LAYERS = (
     {"pictures", "ops", "runtime"},
     {"data", "models", "metrics"},
     {"quality", "losses"},
-    {"evaluation"},
+    {"evaluation", "report"},
     {"training"},
     {"inference"},
     {"cli"},
     {"train", "evaluate", "stylize", "style", "plan", "sweep"},
+    {"__main__"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-ENTRY = LAYERS[-1] | {"cli"}
+ENTRY = LAYERS[-2] | {"cli"}
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 
 
 def _part(path: pathlib.Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """The room of a file; the command of a room stands above all."""
+    return "__main__" if path.stem == "__main__" else path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def _module(path: pathlib.Path) -> str:

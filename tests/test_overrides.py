@@ -37,6 +37,13 @@ def test_json_that_cannot_be_read():
         overrides.from_json('{"stepz": 3}', origin="run/config.json")
 
 
+def test_the_config_of_a_run_is_a_config(tmp_path):
+    cfg = overrides.load("cyclegan", "steps=7")
+    (tmp_path / "config.json").write_text(overrides.to_json(cfg))
+    assert overrides.load(tmp_path / "config.json") == cfg
+    assert overrides.load(tmp_path / "config.json", "steps=8").steps == 8
+
+
 def test_configs_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.Config().steps = 3

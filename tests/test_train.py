@@ -128,6 +128,9 @@ def test_every_step_uses_one_trace_and_a_changed_weight_needs_no_other(tmp_path)
         "0000040.png",
     ]
     assert list((tmp_path / "run" / "tensorboard").iterdir())
+    # The page that shows them was written at the end.
+    assert "40 of 40" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["jax"] == jax.__version__
     # The finished run is left as it is.
     again = loop.fit(cfg, tmp_path / "run", devices=2, quiet=True)
     assert again.step == 40 and again.traces == 0

@@ -260,10 +260,14 @@ def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
         part.unlink(missing_ok=True)
 
 
-def write_png(path: pathlib.Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Writes a PNG file atomically: whole or not at all."""
+def write_png(path: pathlib.Path, picture: Image.Image) -> None:
+    """Writes a PNG file atomically, whole or not at all, with the texts of the picture's `info`."""
+    texts = PngImagePlugin.PngInfo()
+    for key, value in picture.info.items():
+        if isinstance(value, str):
+            texts.add_text(str(key), value)
     with atomic(path) as part:
-        Image.fromarray(picture).save(part, format="PNG")
+        picture.save(part, format="PNG", pnginfo=texts)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

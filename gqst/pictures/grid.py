@@ -1,5 +1,6 @@
 """Grids of pictures with titled columns."""
 
+import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,9 @@ PictureLike = str | os.PathLike[str] | Float[Any, "h w 3"]
 
 Column = Sequence[PictureLike] | Float[np.ndarray, "n h w 3"]
 
+TILES = "gqst:tiles"
+"""Key of the text in a grid's file that says where its pictures are, which `tiles` reads."""
+
 # All in pixels.
 _GAP = 8
 _TITLE_HEIGHT = 28
@@ -25,7 +29,7 @@ _SMALLEST_SIDE = 128
 def picture_grid(columns: Mapping[str, Column], *, height: int | None = None) -> Image.Image:
     """Returns one image with a titled column for each entry and a row for each picture, all rows equally high.
 
-    A notebook displays it as the last value of a cell.
+    A notebook displays it as the last value of a cell. Its `info` says where each picture is, for `tiles`.
 
     Args:
       columns: Pictures of each column by its title, from left to right.
@@ -53,13 +57,31 @@ def picture_grid(columns: Mapping[str, Column], *, height: int | None = None) ->
     size = (sum(widths) + _GAP * (len(widths) + 1), _TITLE_HEIGHT + rows * (height + _GAP))
     grid = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(grid)
+    places: dict[str, list[tuple[int, int, int, int]]] = {}
     left = _GAP
     for (title, column), width in zip(tiles.items(), widths, strict=True):
         draw.text((left, 4), title, fill="black", font=font)
         for row, tile in enumerate(column):
-            grid.paste(tile, (left, _TITLE_HEIGHT + row * (height + _GAP)))
+            top = _TITLE_HEIGHT + row * (height + _GAP)
+            grid.paste(tile, (left, top))
+            places.setdefault(title, []).append((left, top, left + tile.width, top + tile.height))
         left += width + _GAP
+    grid.info[TILES] = json.dumps(places)
     return grid
+
+
+def tiles(path: pathlib.Path) -> dict[str, list[Image.Image]]:
+    """Returns the pictures of a grid's PNG file by the title of their column; none if the file does not say where.
+
+    Raises:
+      UnreadableError: The file is missing or damaged.
+    """
+    with decode.explained(str(path)), Image.open(path) as grid:
+        try:
+            places = json.loads(grid.info[TILES])
+            return {title: [grid.crop(box) for box in boxes] for title, boxes in places.items()}
+        except (KeyError, ValueError, TypeError, AttributeError):
+            return {}
 
 
 def _image(picture: PictureLike) -> Image.Image:

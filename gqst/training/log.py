@@ -1,4 +1,4 @@
-"""The log of a run: metrics as JSON lines and TensorBoard events, decisions as JSON lines, sample grids as PNG."""
+"""The log of a run: metrics as JSON lines and TensorBoard events, decisions as JSON lines, grids of pictures as PNG."""
 
 import json
 import pathlib
@@ -10,6 +10,8 @@ import tensorboardX
 from jaxtyping import Float
 
 from gqst.pictures import files, grid
+from gqst.report import pictures
+from gqst.training.rounds import Extremes
 
 
 class Log:
@@ -27,6 +29,7 @@ class Log:
           step: Number of steps taken so far.
           decisions: Number of lines of `decisions.jsonl` to keep.
         """
+        self._workdir = workdir
         self._samples = workdir / "samples"
         self._samples.mkdir(exist_ok=True)
         metrics, trail = workdir / "metrics.jsonl", workdir / "decisions.jsonl"
@@ -57,10 +60,17 @@ class Log:
 
     def samples(self, step: int, columns: Mapping[str, Float[np.ndarray, "n h w 3"]]) -> pathlib.Path:
         """Writes the grid of these pictures as `samples/<step>.png` and as an event; returns the file's path."""
-        path, picture = self._path(step), np.asarray(grid.picture_grid(columns))
+        path, picture = self._path(step), grid.picture_grid(columns)
         files.write_png(path, picture)
-        self._events.add_image("samples", picture, step, dataformats="HWC")
+        self._events.add_image("samples", np.asarray(picture), step, dataformats="HWC")
         return path
+
+    def worst_and_best(self, step: int, extremes: Extremes) -> None:
+        """Writes the grid of these pictures, which are those of the best round so far, for the report."""
+        if extremes.labels:
+            picture = grid.picture_grid(extremes.columns)
+            picture.info[pictures.LABELS] = json.dumps({"step": step, "labels": extremes.labels})
+            files.write_png(self._workdir / pictures.WORST_AND_BEST, picture)
 
     def close(self) -> None:
         """Flushes and closes the files."""
@@ -90,6 +100,9 @@ class NullLog(Log):
     def samples(self, step: int, columns: Mapping[str, Float[np.ndarray, "n h w 3"]]) -> pathlib.Path:
         """Returns the path that the first process writes to."""
         return self._path(step)
+
+    def worst_and_best(self, step: int, extremes: Extremes) -> None:
+        """Does nothing."""
 
     def close(self) -> None:
         """Does nothing."""

@@ -137,6 +137,7 @@ def train(run: setup.Run) -> Ending:
             # 5. A round: held-out pictures decide about weights, the best checkpoint, and whether to go back.
             if round_due:
                 save_due = rounds(run, metrics) or save_due
+                run.report()
             # 6. A checkpoint.
             if save_due:
                 _save(run)
@@ -220,6 +221,8 @@ class _Rounds:
         grave = run.memory.judge(raised, run.step) if sound else None
         best = bool(run.step) and grave is None and run.memory.rank(standing)
         run.checkpoints.keep(run.memory.kept)
+        if best:
+            run.log.worst_and_best(run.step, result.extremes)
         # 4. Show.
         metrics |= {"style_distance": standing.style_distance, "shortfall": standing.shortfall}
         # Logs and callbacks tell held-out metrics from training metrics by this prefix.

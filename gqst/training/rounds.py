@@ -23,6 +23,18 @@ _STRUCTURES = 7
 """Number of structures over the range that a generator is asked for in a round."""
 
 
+class Extremes(NamedTuple):
+    """The held-out pictures that are worst and best by each metric.
+
+    Attributes:
+      labels: Metric, value and kind, "worst" or "best", of each picture.
+      columns: Sources and fakes, f32[n h w 3].
+    """
+
+    labels: list[dict[str, Any]]
+    columns: dict[str, np.ndarray]
+
+
 class RoundResult(NamedTuple):
     """Result of a round.
 
@@ -31,12 +43,14 @@ class RoundResult(NamedTuple):
       standing: Measurements by which rounds are ranked.
       columns: Columns of a sample grid by title, f32[n h w 3].
       alarms: Alarms that the pictures raise.
+      extremes: The worst and the best pictures.
     """
 
     metrics: dict[str, Any]
     standing: selection.Standing
     columns: dict[str, np.ndarray]
     alarms: list[alarms.Alarm]
+    extremes: Extremes
 
 
 class Round:
@@ -120,7 +134,20 @@ class Round:
         if self._recipe.paired:
             grid["target"] = self._held_out["target"]
         shown = {title: pictures[: self._recipe.config.samples] for title, pictures in grid.items()}
-        return RoundResult(values, standing, shown, raised)
+        return RoundResult(values, standing, shown, raised, self._extremes(pictures["fake"], columns))
+
+    def _extremes(self, fakes: np.ndarray, columns: Mapping[str, np.ndarray]) -> Extremes:
+        labels, rows = [], []
+        for metric in self._of_pictures:
+            values = columns[metric.name]
+            if metric.better == "neither" or metric.output != "fake" or values.min() == values.max():
+                continue
+            lowest, highest = int(values.argmin()), int(values.argmax())
+            worst, best = (lowest, highest) if metric.better == "higher" else (highest, lowest)
+            for kind, row in (("worst", worst), ("best", best)):
+                labels.append({"metric": metric.name, "value": float(values[row]), "kind": kind})
+                rows.append(row)
+        return Extremes(labels, {"source": self._held_out["source"][rows], "fake": fakes[rows]})
 
     def _style_distance(self, values: Mapping[str, float]) -> float:
         if self._recipe.paired:

@@ -16,13 +16,14 @@ from gqst import config, overrides, types
 from gqst.data import pipeline, sources
 from gqst.pictures import files
 from gqst.quality.memory import Memory
-from gqst.runtime import lock, processes, profiler, progress, signals
+from gqst.report import refresh
+from gqst.runtime import environment, lock, processes, profiler, progress, signals
 from gqst.training import checkpoint, log, parallel, restore, summary
 from gqst.training.recipe import Recipe
 from gqst.training.rounds import FEWEST, Round
 from gqst.training.state import TrainState
 
-_CONFIG, _DATA = "config.json", "data.json"
+_CONFIG, _DATA, _ENVIRONMENT = "config.json", "data.json", "environment.json"
 _STYLES = 16
 """Largest number of pictures whose mean style a run starts with, if it starts with a generator that takes styles."""
 
@@ -46,6 +47,7 @@ class Run:
       memory: Results of the rounds so far, and the decisions that follow from them.
       checkpoints: Folder of checkpoints.
       log: Metrics, decisions and sample grids on disk.
+      report: Refreshes the page of the run, on process 0.
       progress: Display on the terminal.
       profiler: Trace of some calls to the devices.
       stop: Request to stop, by a signal.
@@ -64,6 +66,7 @@ class Run:
     memory: Memory
     checkpoints: checkpoint.Checkpoints
     log: log.Log
+    report: Callable[[], None]
     progress: progress.Progress
     profiler: profiler.Profiler
     stop: signals.StopRequest
@@ -147,6 +150,10 @@ def opened(
         # 5. Logs, progress and profile, on the first process alone.
         first = processes.is_first()
         run_log = (log.Log if first else log.NullLog)(workdir, step=step, decisions=decisions)
+        report = refresh.Refresher(workdir) if first else None
+        if report is not None:
+            # Once everything else is closed.
+            stack.callback(report.close)
         stack.callback(run_log.close)
         stop = stack.enter_context(signals.listen())
         bar = progress.Progress(cfg.steps, step, pictures=cfg.batch_size, quiet=quiet or not first)
@@ -169,6 +176,7 @@ def opened(
             memory=memory,
             checkpoints=checkpoints,
             log=run_log,
+            report=report or (lambda: None),
             progress=bar,
             profiler=trace,
             stop=stop,
@@ -242,7 +250,7 @@ def _chosen_devices(count: int | None) -> list[jax.Device]:
 
 
 def _claim(workdir: pathlib.Path, cfg: config.Config, prints: Mapping[str, Any]) -> None:
-    """Writes the config and the data's fingerprint into the folder.
+    """Writes the config, the data's fingerprint and the environment into the folder.
 
     Raises:
       InputError: The folder belongs to a run of another config, or of other data.
@@ -263,6 +271,7 @@ def _claim(workdir: pathlib.Path, cfg: config.Config, prints: Mapping[str, Any])
         if moved:
             _check_moved(workdir, moved, prints)
     files.write_text(workdir / _DATA, json.dumps(prints, indent=1) + "\n")
+    files.write_text(workdir / _ENVIRONMENT, json.dumps(environment.describe(), indent=1) + "\n")
     files.write_text(path, overrides.to_json(cfg))
 
 

@@ -14,7 +14,7 @@ from gqst.pictures import decode, files
 
 def test_pictures_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
-    first = np.zeros((4, 4, 3), np.uint8)
+    first = Image.new("RGB", (4, 4))
     files.write_png(path, first)
     before = path.read_bytes()
 
@@ -24,7 +24,7 @@ def test_pictures_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Image.Image, "save", fail)
     with pytest.raises(OSError, match="no space"):
-        files.write_png(path, first + 1)
+        files.write_png(path, Image.new("RGB", (4, 4), "white"))
     assert path.read_bytes() == before
 
 

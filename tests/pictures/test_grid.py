@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gqst.pictures import decode, grid
+from gqst.pictures import decode, files, grid
 
 
 def test_pictures_keep_their_aspect_ratio_and_values(tmp_path: pathlib.Path):
@@ -63,3 +63,21 @@ def test_grid_layout():
 
 def test_large_pictures_keep_their_size():
     assert grid.picture_grid({"fake": np.zeros((1, 200, 300, 3))}).size == (8 + 300 + 8, 28 + 200 + 8)
+
+
+def test_a_grid_in_a_file_gives_its_pictures_back(tmp_path: pathlib.Path):
+    rng = np.random.default_rng(0)
+    columns = {"a": rng.random((2, 130, 140, 3)), "wide title": rng.random((2, 130, 131, 3))}
+    files.write_png(tmp_path / "grid.png", grid.picture_grid(columns))
+    found = grid.tiles(tmp_path / "grid.png")
+    assert list(found) == list(columns)
+    for title, pictures in columns.items():
+        for picture, tile in zip(pictures, found[title], strict=True):
+            np.testing.assert_array_equal(tile, decode.to_bytes(picture.astype(np.float32)))
+
+
+def test_another_picture_has_no_places(tmp_path: pathlib.Path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+    assert grid.tiles(tmp_path / "plain.png") == {}
+    with pytest.raises(decode.UnreadableError, match="no such file"):
+        grid.tiles(tmp_path / "absent.png")

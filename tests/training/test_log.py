@@ -9,7 +9,7 @@ from PIL import Image
 from tensorboardX.proto import event_pb2
 
 from gqst.pictures import grid
-from gqst.training import log
+from gqst.training import log, rounds
 
 
 def _lines(folder: pathlib.Path) -> list[dict]:
@@ -70,3 +70,14 @@ def test_samples_are_a_file_and_an_event(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(path)), grid.picture_grid(columns))
     (shown,) = [v.image for e in _events(tmp_path) for v in e.summary.value if v.tag == "samples"]
     assert (shown.height, shown.width) == (28 + 130 + 8, 8 + 140 + 8)
+
+
+def test_the_worst_and_the_best_are_kept_with_their_labels(tmp_path):
+    out = log.Log(tmp_path, step=0)
+    pixels = np.linspace(0, 1, 2 * 128 * 128 * 3, dtype=np.float32).reshape(2, 128, 128, 3)
+    labels = [{"metric": "ssim", "value": 0.1, "kind": "worst"}, {"metric": "ssim", "value": 0.9, "kind": "best"}]
+    out.worst_and_best(30, rounds.Extremes(labels, {"source": pixels, "fake": 1 - pixels}))
+    out.worst_and_best(40, rounds.Extremes([], {"source": pixels[:0], "fake": pixels[:0]}))  # none differ
+    out.close()
+    with Image.open(tmp_path / "worst_and_best.png") as picture:
+        assert json.loads(picture.info["gqst:labels"]) == {"step": 30, "labels": labels}

@@ -54,7 +54,7 @@ def _ssim(one, other) -> float:
 
 def test_both_directions(held_out):
     measure, ema, translate = _make(held_out, "cyclegan")
-    metrics, standing, columns, _ = measure(ema, 7)
+    metrics, standing, columns, *_ = measure(ema, 7)
     assert measure.traces == 1
     measure(ema, 8)
     assert measure.traces == 1
@@ -72,9 +72,23 @@ def test_both_directions(held_out):
     np.testing.assert_allclose(columns["cycled"], cycled[:3], atol=1e-5)
 
 
+def test_the_worst_and_the_best_pictures(held_out):
+    measure, ema, translate = _make(held_out, "pix2pix", paired=True)
+    labels, columns = measure(ema, 3).extremes
+    fakes = translate("forward", held_out["source"])
+    values = [_ssim([fake], [truth]) for fake, truth in zip(fakes, held_out["target"], strict=True)]
+    found = [(label["kind"], label["value"], i) for i, label in enumerate(labels) if label["metric"] == "ssim"]
+    for (kind, value, row), expected in zip(found, (np.argmin(values), np.argmax(values)), strict=True):
+        assert value == pytest.approx(values[expected], abs=1e-4), kind
+        np.testing.assert_array_equal(columns["source"][row], held_out["source"][expected])
+        np.testing.assert_allclose(columns["fake"][row], fakes[expected], atol=1e-5)
+    assert [kind for kind, _, _ in found] == ["worst", "best"]
+    assert len(labels) == len(columns["source"]) == len(columns["fake"])
+
+
 def test_pairs(held_out):
     measure, ema, translate = _make(held_out, "pix2pix", paired=True, named=("pixel_accuracy", "psnr"))
-    metrics, standing, columns, _ = measure(ema, 3)
+    metrics, standing, columns, *_ = measure(ema, 3)
     fakes = translate("forward", held_out["source"])
     assert metrics["ssim"] == pytest.approx(_ssim(fakes, held_out["target"]), abs=1e-4)
     psnr = [
@@ -97,10 +111,10 @@ def test_the_shortfall_is_what_is_missing_to_the_floor(held_out, floor, short):
     """The generator starts at the source itself: its structure is that of the source."""
     measure, ema, _ = _make(held_out, "style_image", f"losses.structure.floor={floor}")
     half = jax.tree.map(lambda x: x + 0.05, ema)  # away from the source
-    metrics, standing, _, _ = measure(half, 1)
+    metrics, standing, *_ = measure(half, 1)
     structure = metrics["contrast_structure"]
     assert standing.shortfall == pytest.approx(max(floor - structure, 0.0))
-    _, near, _, _ = measure(ema, 0)
+    _, near, *_ = measure(ema, 0)
     assert near.shortfall == pytest.approx(0.0, abs=1e-3)
     assert (standing.shortfall > 0.01) is short or structure < 0.5
 
@@ -109,7 +123,7 @@ def test_fewer_pictures_than_a_batch():
     rng = np.random.default_rng(0)
     held_out = {key: rng.random((1, 32, 32, 3), np.float32) for key in ("source", "target")}
     measure, ema, _ = _make(held_out, "style_image")
-    metrics, _, columns, _ = measure(ema, 0)
+    metrics, _, columns, *_ = measure(ema, 0)
     assert metrics["pictures"] == 1 and len(columns["fake"]) == 1
     assert metrics["contrast_structure"] > 0.99
 
@@ -124,7 +138,7 @@ def test_what_frozen_networks_see(held_out):
     rng = np.random.default_rng(0)
     many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}
     measure = Round(recipe, many, mesh)
-    metrics, standing, _, _ = measure(ema, 1)
+    metrics, standing, *_ = measure(ema, 1)
     # The generator starts at the source: nothing is changed but the darkest and brightest pixels.
     assert metrics["lpips"] < 0.01 and 0.99 < metrics["content_retention"] <= 1.0 + 1e-5
     embed = jax.jit(efficientnet_lite.embed, compiler_options=LEVEL_0)
@@ -183,7 +197,7 @@ def test_a_generator_that_is_asked_is_measured_by_what_it_was_asked_for(held_out
     named = ("style_gain",)
     held_out = {name: pictures[:3] if name == "target" else pictures for name, pictures in held_out.items()}
     measure, ema, _ = _make(held_out, "any_style", named=named)
-    values, standing, columns, _ = measure(ema, 7)
+    values, standing, columns, *_ = measure(ema, 7)
     recipe, asked = measure._recipe, np.float32([0.3, 0.4, 0.5, 0.6, 0.7])
     styles = held_out["target"][[0, 1, 2, 0, 1]]
     np.testing.assert_array_equal(columns["style"], styles[:3])
