@@ -91,6 +91,8 @@ def test_every_other_command(folders, environment):
                 more = [change for change in more if not change.startswith("generator.")]
         if "--dry-run" in command:
             more = []
+        if "gqst.doctor" in command:
+            more = ["--size", "32"]
         if "gqst.sweep" in command:
             more = ["--set", *ALL_SMALL, *FEW_STEPS, "round_every=1", "--trials", "2"]
         if "--coordinator" in command:

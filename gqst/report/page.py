@@ -1,17 +1,16 @@
 """The report of a run as one HTML page, which holds all it shows and asks nothing of anywhere."""
 
 import html
-import importlib.resources
 import json
 import pathlib
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from gqst import metrics, overrides
 from gqst.pictures import files
 from gqst.quality import selection
-from gqst.report import charts, history, pictures
+from gqst.report import charts, document, history, pictures
 
 FILE = "report.html"
 """Name of the page in a run's folder."""
@@ -44,35 +43,24 @@ def render(run: history.History, other: history.History | None = None) -> str:
     """Returns the page of a run, with the curves and pictures of another one beside its own."""
     sections = {
         "Pictures": _viewer(run, other),
-        "Quality": _cards(_quality(run, other)),
-        "Targets": _cards(_targets(run)),
-        "Best round": _cards([_pareto(run)]),
+        "Quality": document.cards(_quality(run, other)),
+        "Targets": document.cards(_targets(run)),
+        "Best round": document.cards([_pareto(run)]),
         "Worst and best": _worst_and_best(run),
-        "Losses": _cards(_losses(run, other)),
+        "Losses": document.cards(_losses(run, other)),
         "Alarms": _alarms(run),
         "Config": _config(run, other),
         "Data and environment": _surroundings(run, other),
         "Commands": _commands(run),
     }
-    sections = {title: content for title, content in sections.items() if content}
-    ids = {title: title.lower().replace(" ", "-") for title in sections}
-    links = "".join(f'<a href="#{ids[title]}">{title}</a>' for title in sections)
-    body = "".join(
-        f'<section aria-labelledby="{ids[title]}"><h2 id="{ids[title]}">{title}</h2>{content}</section>'
-        for title, content in sections.items()
-    )
-    beside = f" beside {html.escape(other.name)}" if other is not None else ""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(run.name)}{beside} - gqst</title>"
-        '<link rel="icon" href="data:,">'
-        f"<style>{_resource('page.css')}</style></head><body>"
-        f"<header><h1>{html.escape(run.name)}{beside}</h1>{_facts(run)}<nav>{links}</nav></header>"
-        f"<main>{body}</main>"
-        f"<footer>gqst {html.escape(str(run.environment.get('gqst', '')))}: all figures of held-out pictures, the "
-        f"{'validation split' if _validates(run) else 'training split'}'s; none of a test split.</footer>"
-        f"<script>{_resource('page.js')}</script></body></html>\n"
+    split = "validation split" if _validates(run) else "training split"
+    return document.document(
+        run.name if other is None else f"{run.name} beside {other.name}",
+        header=_facts(run),
+        sections=sections,
+        footer=f"gqst {html.escape(str(run.environment.get('gqst', '')))}: all figures of quality are of held-out "
+        f"pictures, the {split}'s; none of a test split.",
+        script="page.js",
     )
 
 
@@ -94,8 +82,7 @@ def _facts(run: history.History) -> str:
     facts.append(("Alarms", f"{len(run.alarms) - rollbacks:,}", "bad" if len(run.alarms) > rollbacks else ""))
     if rollbacks:
         facts.append(("Roll-backs", f"{rollbacks:,}", "bad"))
-    rows = "".join(f'<div><dt>{name}</dt><dd class="{kind}">{value}</dd></div>' for name, value, kind in facts)
-    return f'<dl class="facts">{rows}</dl>'
+    return document.facts(facts)
 
 
 def _viewer(run: history.History, other: history.History | None) -> str:
@@ -180,7 +167,7 @@ def _worst_and_best(run: history.History) -> str:
     ]
     if not cards:
         return ""
-    return f'<p class="quiet">Of the held-out pictures of round {step:,}: source and fake.</p>' + _cards(cards)
+    return f'<p class="quiet">Of the held-out pictures of round {step:,}: source and fake.</p>' + document.cards(cards)
 
 
 def _losses(run: history.History, other: history.History | None) -> Iterable[str]:
@@ -200,7 +187,7 @@ def _alarms(run: history.History) -> str:
             told = f"back to step {step:,}, learning rates times {line.get('rate')}"
             step, kind = line.get("from", step), f"roll-back: {line['rollback']}"
         rows.append([f"{step:,}", kind, told])
-    return _table(["step", "kind", "what"], rows)
+    return document.table(["step", "kind", "what"], rows)
 
 
 def _config(run: history.History, other: history.History | None) -> str:
@@ -210,16 +197,19 @@ def _config(run: history.History, other: history.History | None) -> str:
         changed = overrides.differences(other.config, run.config, ignore=())
         content = "<p>Where the two runs differ:</p>" if changed else "<p>Both runs have the same config.</p>"
         if changed:
-            content += _table(
+            content += document.table(
                 ["key", other.name, run.name], [[k, _value(a), _value(b)] for k, (a, b) in changed.items()]
             )
         content += (
             f"<p>Where {html.escape(run.name)} differs from the bundled <code>{html.escape(run.base)}</code>:</p>"
         )
     if run.differences:
-        content += _table(head, [[key, _value(old), _value(new)] for key, (old, new) in run.differences.items()])
+        content += document.table(
+            head, [[key, _value(old), _value(new)] for key, (old, new) in run.differences.items()]
+        )
     every = [[key, _value(value)] for key, value in overrides.flat(run.config).items()]
-    return f"{content}<details><summary>All {len(every)} values</summary>{_table(['key', 'value'], every)}</details>"
+    whole = document.table(["key", "value"], every)
+    return f"{content}<details><summary>All {len(every)} values</summary>{whole}</details>"
 
 
 def _surroundings(run: history.History, other: history.History | None) -> str:
@@ -228,7 +218,7 @@ def _surroundings(run: history.History, other: history.History | None) -> str:
     rows = [[name, *(str(each.environment.get(name, "")) for each in runs)] for name in names]
     splits = list(dict.fromkeys(name for each in runs for name in each.data))
     rows += [[f"pictures, {split}", *(_counted(each.data.get(split)) for each in runs)] for split in splits]
-    return _table(["", *(each.name for each in runs)], rows) if rows else ""
+    return document.table(["", *(each.name for each in runs)], rows) if rows else ""
 
 
 def _counted(entry: Any) -> str:
@@ -279,18 +269,3 @@ def _validates(run: history.History) -> bool:
 
 def _value(value: Any) -> str:
     return "absent" if value is None else json.dumps(value)
-
-
-def _cards(contents: Iterable[str]) -> str:
-    joined = "".join(contents)
-    return f'<div class="cards">{joined}</div>' if joined else ""
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>'
-
-
-def _resource(name: str) -> str:
-    return importlib.resources.files("gqst.report").joinpath(name).read_text(encoding="utf-8")

@@ -71,10 +71,10 @@ def of_rounds(run: history.History) -> Rounds:
     most = _BYTES // max(count, 1)
     return Rounds(
         steps=steps,
-        fakes=[[_uri(picture, most) for picture in columns["fake"]] for columns in grids],
-        sources=[] if whole else [_uri(picture, most) for picture in last["source"]],
+        fakes=[[data_uri(picture, most) for picture in columns["fake"]] for columns in grids],
+        sources=[] if whole else [data_uri(picture, most) for picture in last["source"]],
         others={
-            title: [_uri(picture, most) for picture in column]
+            title: [data_uri(picture, most) for picture in column]
             for title, column in last.items()
             if title not in ("source", "fake")
         },
@@ -93,18 +93,13 @@ def worst_and_best(run: history.History) -> tuple[int, list[tuple[dict[str, Any]
             told = json.loads(image.info[LABELS])
         pairs = zip(told["labels"], columns["source"], columns["fake"], strict=True)
         most = _BYTES // 4 // max(2 * len(told["labels"]), 1)
-        return told["step"], [(label, _uri(source, most), _uri(fake, most)) for label, source, fake in pairs]
+        return told["step"], [(label, data_uri(source, most), data_uri(fake, most)) for label, source, fake in pairs]
     except (decode.UnreadableError, OSError, ValueError, KeyError, TypeError):
         return 0, []
 
 
-def _whole(run: history.History, step: int) -> Image.Image:
-    with Image.open(run.samples[step]) as image:
-        return image.convert("RGB")
-
-
-def _uri(picture: Image.Image, most: int) -> str:
-    """A picture as WebP in a data URI of at most `most` bytes, which a large one is scaled down for."""
+def data_uri(picture: Image.Image, most: int) -> str:
+    """Returns a picture as WebP in a data URI of at most `most` bytes, which a large one is scaled down for."""
     while True:
         buffer = io.BytesIO()
         picture.convert("RGB").save(buffer, format="WEBP", quality=_QUALITY)
@@ -114,3 +109,8 @@ def _uri(picture: Image.Image, most: int) -> str:
         # A little smaller than in proportion: fine detail, which costs most, is the last to go.
         scale = max(0.9 * math.sqrt(most / len(text)), 0.3)
         picture = picture.resize([max(1, round(scale * side)) for side in picture.size], Image.Resampling.LANCZOS)
+
+
+def _whole(run: history.History, step: int) -> Image.Image:
+    with Image.open(run.samples[step]) as image:
+        return image.convert("RGB")
