@@ -74,7 +74,7 @@ def _facts(run: history.History) -> str:
     ]
     for name in ("style_distance", "contrast_structure"):
         if (value := at_best.get(name)) is not None:
-            facts.append((_title(name), charts.short(value), ""))
+            facts.append((html.escape(_title(name)), charts.short(value), ""))
     if (shortfall := at_best.get("shortfall")) is not None and run.config.targets:
         facts.append(
             ("Targets", "met", "good") if shortfall <= 0 else ("Short of targets by", charts.short(shortfall), "bad")
@@ -160,7 +160,7 @@ def _pareto(run: history.History) -> str:
 def _worst_and_best(run: history.History) -> str:
     step, shown = pictures.worst_and_best(run)
     cards = [
-        f'<figure class="pair"><figcaption><h3>{_title(label["metric"])} {charts.short(label["value"])}, '
+        f'<figure class="pair"><figcaption><h3>{html.escape(_title(label["metric"]))} {charts.short(label["value"])}, '
         f'{label["kind"]}</h3></figcaption><div><img src="{source}" alt="source"><img src="{fake}" alt="fake"></div>'
         "</figure>"
         for label, source, fake in shown
@@ -260,7 +260,7 @@ def _better(name: str) -> str:
 
 
 def _title(name: str) -> str:
-    return html.escape(name.replace("_", " ").capitalize())
+    return name.replace("_", " ").capitalize()
 
 
 def _validates(run: history.History) -> bool:

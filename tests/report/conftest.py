@@ -62,7 +62,8 @@ def made_up_run(
     (folder / "decisions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in decisions))
     extremes = grid.picture_grid({"source": pixels, "fake": 1 - pixels})
     labels = [
-        {"metric": "contrast_structure", "value": 0.2 + i, "kind": kind} for i, kind in enumerate(("worst", "best"))
+        {"metric": "contrast_structure" if i else "my<metric", "value": 0.2 + i, "kind": kind}
+        for i, kind in enumerate(("worst", "best"))
     ]
     extremes.info[pictures.LABELS] = json.dumps({"step": 30, "labels": labels})
     files.write_png(folder / pictures.WORST_AND_BEST, extremes)
