@@ -109,6 +109,7 @@ class Gloom(gqst.losses.Term):
 """
 
 
+@pytest.mark.slow
 def test_members_from_a_file_are_imported(run, tmp_path):
     """In training, by their names in the config, and in an evaluation of folders."""
     (tmp_path / "mine.py").write_text(MEMBERS)

@@ -56,6 +56,7 @@ def _read(folder, i):
     return np.asarray(Image.open(folder / f"{i}.png"), np.float32) / np.float32(255)
 
 
+@pytest.mark.slow
 def test_folders_of_truths(few, capsys, folders, tmp_path):
     where = {name: folders / name for name in ("outputs", "truths", "sources")}
     flags = ["--outputs", where["outputs"], "--references", where["truths"], "--sources", where["sources"]]
@@ -82,6 +83,7 @@ def test_folders_of_truths(few, capsys, folders, tmp_path):
     assert rows[0]["kid"] == "" and math.isfinite(float(rows[-1]["kid"]))
 
 
+@pytest.mark.slow
 def test_a_folder_against_a_style(few, capsys, folders, tmp_path):
     flags = ["--outputs", folders / "outputs", "--references", folders / "style", "--size", "48"]
     code, said, _ = _call(capsys, *flags, "--json", tmp_path / "a.json", "--no-baselines")
@@ -121,6 +123,7 @@ def test_a_style_that_cannot_be_read_has_no_figures(capsys, folders, tmp_path):
     assert "kid, frechet: not reported, 0 pictures of a set are fewer than 10" in said
 
 
+@pytest.mark.slow
 def test_statistics_of_a_style_take_the_place_of_its_pictures(few, capsys, folders, tmp_path):
     flags = ["--outputs", folders / "outputs", "--no-baselines", "--json", tmp_path / "a.json", "--references"]
     file = tmp_path / "deep" / "style.npz"

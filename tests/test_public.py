@@ -54,6 +54,7 @@ def test_pictures_are_read_and_written(tmp_path):
         gqst.write_picture(tmp_path / "a.gif", picture)
 
 
+@pytest.mark.slow
 def test_the_step_of_an_own_loop_is_that_of_a_run(batch):
     """The same state, metrics and keys as the step that `fit` compiles."""
     from gqst.training import parallel

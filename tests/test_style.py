@@ -21,6 +21,7 @@ def workdir(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_is_packed_shown_and_applied(workdir, tmp_path, capsys):
     file = tmp_path / "mine.safetensors"
     style.main(["pack", str(workdir), str(file), "--name", "Mine", "--licence", "CC0"])

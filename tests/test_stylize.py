@@ -109,6 +109,7 @@ def test_the_report_and_16_bits(workdir, tmp_path):
     assert written.dtype == np.uint16 and written.shape == (32, 40, 3) and len(np.unique(written % 257)) > 1
 
 
+@pytest.mark.slow
 def test_a_seed_gives_variants(capsys, workdir, tmp_path):
     changes = ["steps=1", "generator.filters=4", "generator.noise=True"]
     noisy = tmp_path / "noisy"

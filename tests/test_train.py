@@ -102,6 +102,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(environment, tmp_path, whole, how):
     assert logged == sorted(set(logged)) and logged[-1] == LAST
 
 
+@pytest.mark.slow
 def test_dry_run_tells_what_would_be_trained(run):
     done = run("gqst.train", "--config", "cyclegan", "--dry-run")
     assert done.returncode == 0, done.stderr

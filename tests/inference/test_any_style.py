@@ -60,6 +60,7 @@ def _expected(base, style, structure, picture):
     return np.asarray(base.module.apply(conditions.conditioned(variables, asked), picture[None]))[0]
 
 
+@pytest.mark.slow
 def test_a_painting_is_what_the_generator_is_told_of(base, paintings):
     square = np.asarray(Image.open(paintings / "square.png"))
     stylizer = gqst.Stylizer(paintings / "square.png", base=base, size=SIZE, structure=0.7)
@@ -155,6 +156,7 @@ def test_pictures_are_told_from_styles_by_name(style, expected):
     assert any_style.is_picture(style) == expected
 
 
+@pytest.mark.slow
 def test_a_run_starts_with_its_own_style_folded_in(base, tmp_path, monkeypatch):
     monkeypatch.setattr(style_files, "BASE", tmp_path / "base.safetensors")
     style_files.write(style_files.BASE, base.config, base.variables, {"step": 7}, dtype="float32")

@@ -43,6 +43,7 @@ def test_the_file_is_what_the_generator_gives(generator, photos, tmp_path):
     np.testing.assert_allclose(written, generator(_as_floats(source)), atol=0.5 / 255 + 1e-6)
 
 
+@pytest.mark.slow
 def test_all_devices_work_and_give_the_same(generator, tmp_path, monkeypatch):
     used = set()
     on = generator_module.Generator.on
@@ -55,6 +56,7 @@ def test_all_devices_work_and_give_the_same(generator, tmp_path, monkeypatch):
         np.testing.assert_allclose(_as_floats(entry.output), generator(_as_floats(entry.source)), atol=0.5 / 255 + 1e-6)
 
 
+@pytest.mark.slow
 def test_pictures_of_many_sizes_share_few_programs_and_keep_their_order(generator, tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda *a, **k: jax.devices()[:1])
     rng = np.random.default_rng(1)

@@ -60,6 +60,7 @@ def _whole(name, picture, strength=1.0):
     return np.asarray(apply(variables, picture[None], np.full(1, strength, np.float32)))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATORS)
 def test_pictures_in_larger_arrays_are_as_whole(name):
     some = _programs(name)

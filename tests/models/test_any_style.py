@@ -39,6 +39,7 @@ def _apply(module, variables, asked, pictures, seed=3):
     return module.apply(conditions.conditioned(noise.seeded(variables, seeds), asked), pictures)
 
 
+@pytest.mark.slow
 def test_for_one_style_it_is_a_residual_network(module, variables, asked, pictures):
     fakes = _apply(module, variables, asked, pictures)
     for index, picture in enumerate(pictures):
@@ -106,6 +107,7 @@ def test_style_of_a_picture_by_numpy(pictures):
     np.testing.assert_allclose(style[:, 6:], standard.clip(-4, 4), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_without_conditions_it_can_be_initialised_and_norms_start_plain(module, pictures):
     network = module.init(jax.random.key(0), pictures)["params"]["network"]
     assert all(

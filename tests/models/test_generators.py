@@ -170,6 +170,7 @@ def test_too_small_pictures(name, smallest):
         jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, smallest - 1, smallest, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(overrides.bundled()))
 def test_every_config_traces_at_its_real_size(name):
     cfg = overrides.load(name)

@@ -41,6 +41,7 @@ def test_memory_of_a_step():
     assert refused.memory == 7 and not refused.fits(100)
 
 
+@pytest.mark.slow
 def test_flops_are_those_of_the_networks():
     """A CycleGAN step makes six pictures, and a gradient costs two forward passes; the rest is small beside it."""
     cfg = overrides.override(

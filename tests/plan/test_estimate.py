@@ -116,6 +116,7 @@ def test_a_closed_bracket():
     assert bracket.closed and (bracket.fitting, bracket.failing) == (1, 2)
 
 
+@pytest.mark.slow
 def test_an_estimate_for_this_machine(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     arguments = ["--config", "cyclegan", "--set", *SMALL, "--target", "cpu", "--no-search"]

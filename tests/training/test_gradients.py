@@ -30,6 +30,7 @@ def test_what_remat_leaves_for_the_gradient(name):
     assert kept["all"] < 0.9 * kept["blocks"] < 0.6 * kept["none"]
 
 
+@pytest.mark.slow
 def test_every_picture_has_noise_of_its_own_key():
     recipe = Recipe(conftest.small("cut", "generator.noise=True"))
     train_state = state.create(recipe, jax.random.key(0), recipe.initial)
@@ -60,6 +61,7 @@ def test_every_picture_is_asked_for_the_style_of_its_target_and_a_structure_of_i
     np.testing.assert_array_equal(swapped.structure, asked.structure[::-1])
 
 
+@pytest.mark.slow
 def test_a_step_moves_what_styles_are_turned_into(batch):
     recipe = Recipe(conftest.small("any_style", "losses.asked_structure=1", "generator.noise=False"))
     train_state = state.create(recipe, jax.random.key(0), recipe.initial)

@@ -35,6 +35,7 @@ def _equal(actual, expected) -> None:
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(actual), jax.device_get(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_networks_of_a_run_are_taken_and_optimisers_begin_anew(earlier, tmp_path, mode):
     before = overrides.from_json((earlier / "config.json").read_text(), origin="run")
@@ -56,6 +57,7 @@ def test_networks_of_a_run_are_taken_and_optimisers_begin_anew(earlier, tmp_path
     assert note == {"step": 0, "start_from": str(earlier), "of_step": step, "generators": both, "discriminators": both}
 
 
+@pytest.mark.slow
 def test_a_start_is_needed_no_more_once_there_is_a_checkpoint(tmp_path, capsys):
     loop.fit(_config(), tmp_path / "first", devices=1, quiet=True)
     # The discriminator is another one.
@@ -70,6 +72,7 @@ def test_a_start_is_needed_no_more_once_there_is_a_checkpoint(tmp_path, capsys):
             run.begin()
 
 
+@pytest.mark.slow
 def test_a_run_starts_with_a_style(tmp_path):
     cfg = _config()
     module = models.build_generator(cfg)

@@ -167,6 +167,7 @@ def test_a_round_shows_the_colours_of_the_source():
     assert np.abs(np.asarray(color.luma(fake)) - np.asarray(color.luma(source))).max() > 0.01
 
 
+@pytest.mark.slow
 def test_style_gain_and_repetition_of_larger_pictures():
     rng = np.random.default_rng(1)
     pictures = {"source": rng.random((3, 96, 96, 3), np.float32), "target": rng.random((4, 96, 96, 3), np.float32) / 2}
@@ -192,6 +193,7 @@ def test_style_gain_and_repetition_of_larger_pictures():
     assert 0.0 < result.metrics["repetition"] < 0.5
 
 
+@pytest.mark.slow
 def test_a_generator_that_is_asked_is_measured_by_what_it_was_asked_for(held_out):
     """Source i is asked to look like target i, and for the structures of its range in turn."""
     named = ("style_gain",)

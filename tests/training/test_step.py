@@ -336,6 +336,7 @@ def by_features():
     return conftest.small("photo2painting", *_RESNET[:2], *shrink, "losses.style=off", "losses.patch_nce=off", *SGD)
 
 
+@pytest.mark.slow
 def test_a_game_on_features_is_that_of_explicit_gradients(by_features, pictures):
     recipe = Recipe(by_features, paired=False)
     trainer = parallel.build(recipe, batch_size=2, repeats=1, devices=jax.devices()[:1])

@@ -69,6 +69,7 @@ def test_lpips_of_its_authors_examples(name, expected):
     assert float(metrics.lpips(reference, output, heads)[0]) == pytest.approx(expected, abs=0.005)
 
 
+@pytest.mark.slow
 def test_efficientnet_recognises_espresso():
     picture = skimage.transform.resize(skimage.data.coffee(), (224, 224), anti_aliasing=True).astype(np.float32)
     params = base.load("efficientnet_lite0")
@@ -94,6 +95,7 @@ def test_efficientnet_applies_its_first_convolutions():
     np.testing.assert_allclose(activations["stage1"][0], x, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_embeddings_are_the_pooled_features_at_224():
     pictures = np.random.default_rng(0).random((2, 224, 224, 3)).astype(np.float32)
     params = base.load("efficientnet_lite0")
