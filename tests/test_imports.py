@@ -24,7 +24,7 @@ LAYERS = (
     {"training"},
     {"inference"},
     {"cli"},
-    {"train", "evaluate", "stylize", "style", "plan", "sweep", "doctor"},
+    {"train", "evaluate", "stylize", "style", "plan", "sweep", "doctor", "pack"},
     {"__main__"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import os
 import pathlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -25,7 +24,6 @@ NETWORK = "efficientnet_lite0"
 
 _SIDE = 224
 _TOGETHER = 64
-_INSIDE = re.compile(r"(train|test|val|validation)_?([AB]?)", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +81,9 @@ def find(data: Sequence[str]) -> list[PictureSet]:
     sets = []
     for given in data:
         root = folders.resolve(given)
-        inside = sorted(p for p in root.iterdir() if p.is_dir() and _INSIDE.fullmatch(p.name)) if root.is_dir() else []
+        inside = folders.inside(given)
         for path in inside:
-            named = _INSIDE.fullmatch(path.name)
+            named = folders.OF_A_SET.fullmatch(path.name)
             assert named is not None
             split = "validation" if named[1].lower().startswith("val") else named[1].lower()
             domain = f"{given}:{named[2].upper()}" if named[2] else str(given)

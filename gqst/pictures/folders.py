@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
@@ -19,6 +20,9 @@ SUFFIXES = frozenset(
     | {".jp2", ".j2k", ".jpx", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".heic", ".heif"}
 )
 """File suffixes of pictures that are taken, where what decodes them is installed."""
+
+OF_A_SET = re.compile(r"(train|test|val|validation)_?([AB]?)", re.IGNORECASE)
+"""Names of the folders of a data set: the split, and A (source) or B (target)."""
 
 NO_PICTURES = "not pictures"
 """Reason for leaving out files that nobody would miss."""
@@ -112,6 +116,14 @@ def listing(path: str | os.PathLike[str], *, option: str, tell: bool = True) -> 
     if missed and tell:
         _log.warning("left out in %s: %s", path, missed)
     return Files(root, paths, left_out)
+
+
+def inside(path: str | os.PathLike[str]) -> list[pathlib.Path]:
+    """Returns the folders within a folder that are named like a split or domain of a data set, as trainA or test."""
+    root = resolve(path)
+    if not root.is_dir():
+        return []
+    return sorted(inner for inner in root.iterdir() if inner.is_dir() and OF_A_SET.fullmatch(inner.name))
 
 
 def _walk(root: pathlib.Path, left_out: dict[str, list[pathlib.Path]]) -> list[pathlib.Path]:

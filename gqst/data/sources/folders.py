@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from gqst import registry, types
@@ -30,21 +31,57 @@ def two_folders(
       test_source: Folder of source pictures for the test split.
       test_target: Folder of target pictures for the test split.
     """
+    return unpaired(
+        "folders",
+        folders.listing,
+        root,
+        source=source,
+        target=target,
+        test_source=test_source,
+        test_target=test_target,
+    )
+
+
+def unpaired(
+    name: str,
+    read: Callable[..., base.Pictures],
+    root: str | None,
+    *,
+    source: str | None,
+    target: str | None,
+    test_source: str | None,
+    test_target: str | None,
+) -> base.Dataset:
+    """Returns the dataset of two unpaired domains, each in a folder.
+
+    Args:
+      name: Name of the data source, for messages.
+      read: Function of a folder and the name of its `option` that returns its pictures.
+      root: Folder with trainA, trainB and, optionally, testA and testB; None if the others are given.
+      source: Folder of source pictures.
+      target: Folder of target pictures.
+      test_source: Folder of source pictures for the test split.
+      test_target: Folder of target pictures for the test split.
+
+    Raises:
+      InputError: The options do not go together.
+    """
     if (root is None) == (source is None and target is None):
-        raise types.InputError("data source 'folders' takes either root, or source and target")
+        raise types.InputError(f"data source {name!r} takes either root, or source and target")
     if root is None:
+        given = {"test_source": test_source, "test_target": test_target}
         return base.Dataset(
-            train=_split("folders", source=source, target=target),
-            test=_optional_split("folders", test_source=test_source, test_target=test_target),
+            train=_split(name, read, source=source, target=target),
+            test=None if all(path is None for path in given.values()) else _split(name, read, **given),
         )
     if test_source is not None or test_target is not None:
-        raise types.InputError("data source 'folders' takes test_source only without root")
+        raise types.InputError(f"data source {name!r} takes test_source only without root")
     inside = {name: os.path.join(root, name) for name in ("trainA", "trainB", "testA", "testB")}
     tests = [inside[name] for name in ("testA", "testB")]
     has_test = any(folders.resolve(path).exists() for path in tests)
     return base.Dataset(
-        train=_split("folders", trainA=inside["trainA"], trainB=inside["trainB"]),
-        test=_split("folders", testA=tests[0], testB=tests[1]) if has_test else None,
+        train=_split(name, read, trainA=inside["trainA"], trainB=inside["trainB"]),
+        test=_split(name, read, testA=tests[0], testB=tests[1]) if has_test else None,
     )
 
 
@@ -65,8 +102,8 @@ def demo(*, source: str = "photos", target: str = "ukiyoe") -> base.Dataset:
                 f"data option {option!r}: the demo set has no {name!r}{hint}, only {', '.join(domains)}"
             )
     return base.Dataset(
-        train=_split("demo", source=f"demo:{source}/train", target=f"demo:{target}/train"),
-        test=_split("demo", source=f"demo:{source}/test", target=f"demo:{target}/test"),
+        train=_split("demo", folders.listing, source=f"demo:{source}/train", target=f"demo:{target}/train"),
+        test=_split("demo", folders.listing, source=f"demo:{source}/test", target=f"demo:{target}/test"),
     )
 
 
@@ -96,19 +133,12 @@ def style_image(*, image: str, photos: str, test_photos: str | None = None) -> b
     return base.Dataset(train=train, test=test)
 
 
-def _optional_split(origin: str, **options: Any) -> base.Split | None:
-    """Returns the split of two folders, None if neither is given; InputError if only one is."""
-    if all(path is None for path in options.values()):
-        return None
-    return _split(origin, **options)
-
-
-def _split(origin: str, **options: Any) -> base.Split:
+def _split(origin: str, read: Callable[..., base.Pictures], **options: Any) -> base.Split:
     """Returns the unpaired split of two folders, source first, each under the name of its option."""
     for option, path in options.items():
         if path is None:
             raise types.InputError(f"data source {origin!r} needs the option {option!r} too")
-    source, target = (folders.listing(path, option=option) for option, path in options.items())
+    source, target = (read(path, option=option) for option, path in options.items())
     return base.Split(source, target)
 
 

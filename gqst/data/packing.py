@@ -1,0 +1,202 @@
+"""Packing of folders of pictures into records, in parallel, and resumable shard by shard."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from array_record.python import array_record_module
+from PIL import Image
+
+from gqst import types
+from gqst.data import records
+from gqst.pictures import decode, files, folders
+
+SHARD = 2048
+"""Number of pictures of a shard."""
+
+_CLAIM = "packing.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """What packing has written.
+
+    Attributes:
+      count: Number of pictures.
+      bytes: Size of their records.
+      left_out: Pictures that cannot be read, with the reason.
+    """
+
+    count: int
+    bytes: int
+    left_out: Mapping[str, str]
+
+
+def pack(
+    source: str | pathlib.Path,
+    target: pathlib.Path,
+    *,
+    size: int | None = None,
+    shard: int = SHARD,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Packed:
+    """Packs a folder of pictures, nested ones too; a shard that an earlier call has finished is not written again.
+
+    Pictures that cannot be read are left out. Records hold the files as they are, or JPEG at quality 95 where a picture
+    was scaled down.
+
+    Args:
+      source: Folder of pictures.
+      target: Folder to write to; created if absent.
+      size: Length in pixels to which longer shorter sides are scaled down; None leaves all as they are.
+      shard: Number of pictures of a shard.
+      workers: Number of processes; None is the number of processors.
+      progress: Callback with the numbers of pictures done and in all.
+
+    Raises:
+      InputError: The source holds no pictures, or the target records of others.
+    """
+    listed = folders.listing(source, option="FOLDER", tell=False)
+    names = [listed.name(index) for index in range(len(listed))]
+    claim = {"format": records.FORMAT, "names": _hash(names), "size": size, "shard": shard}
+    _claim(target, claim)
+    parts = [range(first, min(first + shard, len(names))) for first in range(0, len(names), shard)]
+    missing = [number for number in range(len(parts)) if not _part(target, number).exists()]
+    if missing and not (target / records.INDEX).exists():
+        done = len(names) - sum(len(parts[number]) for number in missing)
+        progress(done, len(names))
+        jobs = {
+            number: (
+                [listed.paths[index] for index in parts[number]],
+                [names[index] for index in parts[number]],
+                target,
+                number,
+                size,
+            )
+            for number in missing
+        }
+        # Not forked: the parent may have threads.
+        context = multiprocessing.get_context("spawn")
+        workers = min(workers or os.cpu_count() or 1, len(missing))
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+            futures = {pool.submit(_write_shard, *job): number for number, job in jobs.items()}
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+                done += len(parts[futures[future]])
+                progress(done, len(names))
+    if not (target / records.INDEX).exists():
+        _join(target, len(parts), claim)
+    return _summary(target)
+
+
+def _claim(target: pathlib.Path, claim: Mapping[str, Any]) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    path = target / _CLAIM
+    if path.exists():
+        if json.loads(path.read_text(encoding="utf-8")) != claim:
+            raise types.InputError(
+                f"{target} holds records of other pictures, or of other sizes: give another folder, or delete it"
+            )
+    elif any(target.iterdir()):
+        raise types.InputError(f"{target} is not empty: give another folder")
+    files.write_text(path, json.dumps(claim) + "\n")
+
+
+def _write_shard(
+    paths: Sequence[pathlib.Path], names: Sequence[str], target: pathlib.Path, number: int, size: int | None
+) -> None:
+    """Writes a shard, then what the index will say of it."""
+    kept, sizes, hashes, total = [], [], [], 0
+    left_out: dict[str, str] = {}
+    with files.atomic(target / records.shard_name(number)) as part:
+        # One picture a group, so that one is read at a time.
+        writer = array_record_module.ArrayRecordWriter(str(part), "group_size:1")
+        try:
+            for path, name in zip(paths, names, strict=True):
+                try:
+                    content, pixels = _record(path, size)
+                except decode.UnreadableError as error:
+                    left_out[name] = error.reason
+                    continue
+                writer.write(content)
+                kept.append(name)
+                sizes.append(pixels)
+                hashes.append(hashlib.sha256(content).digest())
+                total += len(content)
+        finally:
+            writer.close()
+    about = {"names": kept, "left_out": left_out, "bytes": total}
+    with files.atomic(_part(target, number)) as part, part.open("wb") as file:
+        np.savez(
+            file,
+            about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+            sizes=np.asarray(sizes, np.uint32).reshape(-1, 2),
+            hashes=np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
+        )
+
+
+def _record(path: pathlib.Path, size: int | None) -> tuple[bytes, tuple[int, int]]:
+    """The bytes of a record, and width and height of its picture."""
+    image = decode.decode(path)
+    shorter = min(image.size)
+    if size is None or shorter <= size:
+        return path.read_bytes(), image.size
+    scaled = [max(1, round(side * size / shorter)) for side in image.size]
+    image = image.resize(scaled, Image.Resampling.LANCZOS)
+    return files.encode(files.Picture(np.asarray(image)), "jpg"), image.size
+
+
+def _join(target: pathlib.Path, count: int, claim: Mapping[str, Any]) -> None:
+    """Makes one index of those of all shards; its JSON, written last, says that packing has ended."""
+    names: list[bytes] = []
+    sizes, hashes, counts, total = [], [], [], 0
+    left_out: dict[str, str] = {}
+    for number in range(count):
+        with np.load(_part(target, number), allow_pickle=False) as stored:
+            about = json.loads(stored["about"].tobytes())
+            sizes.append(stored["sizes"])
+            hashes.append(stored["hashes"])
+        names += [name.encode("utf-8", "surrogateescape") for name in about["names"]]
+        counts.append(len(about["names"]))
+        left_out |= about["left_out"]
+        total += about["bytes"]
+    if not names:
+        raise types.InputError(f"none of the pictures can be read: {next(iter(left_out.items()))}")
+    arrays: dict[str, np.ndarray] = {
+        records.NAMES: np.frombuffer(b"".join(names), np.uint8),
+        records.ENDS: np.asarray(list(itertools.accumulate(map(len, names))), np.int64),
+        records.SIZES: np.concatenate(sizes),
+        records.HASHES: np.concatenate(hashes),
+    }
+    for name, array in arrays.items():
+        with files.atomic(target / name) as part, part.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+    index = {**claim, "shards": counts, "bytes": total, "left_out": left_out}
+    files.write_text(target / records.INDEX, json.dumps(index) + "\n")
+    for number in range(count):
+        _part(target, number).unlink(missing_ok=True)
+
+
+def _summary(target: pathlib.Path) -> Packed:
+    index = json.loads((target / records.INDEX).read_text(encoding="utf-8"))
+    return Packed(sum(index["shards"]), index["bytes"], index["left_out"])
+
+
+def _part(target: pathlib.Path, number: int) -> pathlib.Path:
+    return target / f"{records.shard_name(number)}.npz"
+
+
+def _hash(names: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()
