@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -87,7 +88,9 @@ def pack(
         # Not forked: the parent may have threads.
         context = multiprocessing.get_context("spawn")
         workers = min(workers or os.cpu_count() or 1, len(missing))
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with concurrent.futures.ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_end_with_the_parent
+        ) as pool:
             futures = {pool.submit(_write_shard, *job): number for number, job in jobs.items()}
             for future in concurrent.futures.as_completed(futures):
                 future.result()
@@ -96,6 +99,18 @@ def pack(
     if not (target / records.INDEX).exists():
         _join(target, len(parts), claim)
     return _summary(target)
+
+
+def _end_with_the_parent() -> None:
+    """Lets a worker end once the process that started it is gone, however it ended; it would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _claim(target: pathlib.Path, claim: Mapping[str, Any]) -> None:
