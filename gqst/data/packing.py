@@ -70,34 +70,28 @@ def pack(
     names = [listed.name(index) for index in range(len(listed))]
     claim = {"format": records.FORMAT, "names": _hash(names), "size": size, "shard": shard}
     _claim(target, claim)
-    parts = [range(first, min(first + shard, len(names))) for first in range(0, len(names), shard)]
-    missing = [number for number in range(len(parts)) if not _part(target, number).exists()]
-    if missing and not (target / records.INDEX).exists():
-        done = len(names) - sum(len(parts[number]) for number in missing)
+    if (target / records.INDEX).exists():
+        return _summary(target)
+    parts = [slice(first, first + shard) for first in range(0, len(names), shard)]
+    missing = {number: part for number, part in enumerate(parts) if not _part(target, number).exists()}
+    if missing:
+        done = len(names) - sum(len(names[part]) for part in missing.values())
         progress(done, len(names))
-        jobs = {
-            number: (
-                [listed.paths[index] for index in parts[number]],
-                [names[index] for index in parts[number]],
-                target,
-                number,
-                size,
-            )
-            for number in missing
-        }
         # Not forked: the parent may have threads.
         context = multiprocessing.get_context("spawn")
         workers = min(workers or os.cpu_count() or 1, len(missing))
         with concurrent.futures.ProcessPoolExecutor(
             workers, mp_context=context, initializer=_end_with_the_parent
         ) as pool:
-            futures = {pool.submit(_write_shard, *job): number for number, job in jobs.items()}
-            for future in concurrent.futures.as_completed(futures):
+            counts = {
+                pool.submit(_write_shard, listed.paths[part], names[part], target, number, size): len(names[part])
+                for number, part in missing.items()
+            }
+            for future in concurrent.futures.as_completed(counts):
                 future.result()
-                done += len(parts[futures[future]])
+                done += counts[future]
                 progress(done, len(names))
-    if not (target / records.INDEX).exists():
-        _join(target, len(parts), claim)
+    _join(target, len(parts), claim)
     return _summary(target)
 
 

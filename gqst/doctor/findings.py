@@ -162,13 +162,14 @@ def _alike(thumbnails: Sequence[np.ndarray]) -> Iterable[tuple[int, int]]:
     if not thumbnails:
         return
     stack = np.stack(thumbnails)
-    plain, mirrored = _vectors(stack), _vectors(stack[:, :, ::-1])
-    for first in range(0, len(stack), _ROWS):
-        rows = slice(first, first + _ROWS)
-        for (whole, detail), turned in (((plain[0], plain[1]), False), ((mirrored[0], mirrored[1]), True)):
-            same = (plain[0][rows] @ whole.T > ALIKE) & (plain[1][rows] @ detail.T > DETAIL_ALIKE)
+    whole, detail = _vectors(stack)
+    # One is the other mirrored if the other is the one mirrored: half of the pairs tell all.
+    for compared_whole, compared_detail in ((whole, detail), _vectors(stack[:, :, ::-1])):
+        for first in range(0, len(stack), _ROWS):
+            rows = slice(first, first + _ROWS)
+            same = (compared_whole[rows] @ whole.T > ALIKE) & (compared_detail[rows] @ detail.T > DETAIL_ALIKE)
             for i, j in zip(*np.nonzero(same), strict=True):
-                if int(j) > first + int(i) or (turned and int(j) < first + int(i)):
+                if int(j) > first + int(i):
                     yield first + int(i), int(j)
 
 

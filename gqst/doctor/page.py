@@ -4,7 +4,6 @@ import html
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -77,7 +76,7 @@ def write(
         of_kind = [each for each in found if each.kind == kind]
         if of_kind:
             rest = f" The first {_SHOWN} of {len(of_kind):,}." if len(of_kind) > _SHOWN else ""
-            shown = document.cards(_card(each, places) for each in of_kind[:_SHOWN])
+            shown = document.cards(_pair(each.pictures, each.message, places) for each in of_kind[:_SHOWN])
             sections[kind.capitalize()] = f'<p class="quiet">{meaning}{rest}</p>{shown}'
     sections["Influence on KID"] = _influence(raised, places)
     sections["Pictures"] = document.table(
@@ -108,10 +107,6 @@ def _influence(raised: Influences, places: Mapping[str, pathlib.Path]) -> str:
     return f'<p class="quiet">{told}</p>{content}' if content else ""
 
 
-def _card(found: findings.Finding, places: Mapping[str, pathlib.Path]) -> str:
-    return _pair(found.pictures, found.message, places)
-
-
 def _pair(names: Sequence[str], message: str, places: Mapping[str, pathlib.Path]) -> str:
     images = "".join(_image(places[name], name) for name in names[:4])
     told = "<br>".join(html.escape(name) for name in names)
@@ -136,5 +131,5 @@ def _row(chosen: PictureSet) -> list[str]:
 
 
 def _counted(chosen: PictureSet) -> str:
-    count: Any = len(chosen.files)
+    count = len(chosen.files)
     return f"{count:,} {'picture' if count == 1 else 'pictures'}"
