@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import pathlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def pack(
     """
     listed = folders.listing(source, option="FOLDER", tell=False)
     names = [listed.name(index) for index in range(len(listed))]
-    claim = {"format": records.FORMAT, "names": _hash(names), "size": size, "shard": shard}
+    claim = {"format": records.FORMAT, "names": folders.hash_of_names(names), "size": size, "shard": shard}
     _claim(target, claim)
     if (target / records.INDEX).exists():
         return _summary(target)
@@ -202,10 +202,3 @@ def _summary(target: pathlib.Path) -> Packed:
 
 def _part(target: pathlib.Path, number: int) -> pathlib.Path:
     return target / f"{records.shard_name(number)}.npz"
-
-
-def _hash(names: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
-    return digest.hexdigest()

@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
+import hashlib
 import importlib.util
 import logging
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
 from PIL import Image, features
@@ -116,6 +117,14 @@ def listing(path: str | os.PathLike[str], *, option: str, tell: bool = True) -> 
     if missed and tell:
         _log.warning("left out in %s: %s", path, missed)
     return Files(root, paths, left_out)
+
+
+def hash_of_names(names: Iterable[str]) -> str:
+    """Returns the SHA-256 of the names of pictures, in their order, by which data is known again."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()
 
 
 def inside(path: str | os.PathLike[str]) -> list[pathlib.Path]:

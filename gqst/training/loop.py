@@ -221,9 +221,9 @@ class _Rounds:
         grave = run.memory.judge(raised, run.step) if sound else None
         best = bool(run.step) and grave is None and run.memory.rank(standing)
         run.checkpoints.keep(run.memory.kept)
+        # 4. Show.
         if best:
             run.log.worst_and_best(run.step, result.extremes)
-        # 4. Show.
         metrics |= {"style_distance": standing.style_distance, "shortfall": standing.shortfall}
         # Logs and callbacks tell held-out metrics from training metrics by this prefix.
         held_out = {f"eval/{name}": value for name, value in metrics.items()}

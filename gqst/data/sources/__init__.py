@@ -1,7 +1,6 @@
 """Data sources. A new one is a new file in this package that registers itself."""
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ from gqst import config, registry, types
 from gqst.data.sources import base
 from gqst.data.sources.base import SOURCES, Dataset, Pictures, Split
 from gqst.pictures.decode import UnreadableError
+from gqst.pictures.folders import hash_of_names
 
 __all__ = [
     "SOURCES",
@@ -86,10 +86,8 @@ def fingerprint(dataset: Dataset) -> dict[str, list[Any]]:
     prints: dict[str, list[Any]] = {}
     for name, split in dataset.splits.items():
         for role, pictures in (("source", split.source), ("target", split.target)):
-            digest = hashlib.sha256()
-            for index in range(len(pictures)):
-                digest.update(pictures.name(index).encode("utf-8", "surrogateescape") + b"\n")
-            prints[f"{name}/{role}"] = [len(pictures), digest.hexdigest()]
+            names = (pictures.name(index) for index in range(len(pictures)))
+            prints[f"{name}/{role}"] = [len(pictures), hash_of_names(names)]
     return prints
 
 
