@@ -23,7 +23,7 @@ def run(main: Callable[[], int | None], *, at_once: bool = False) -> None:
       at_once: Whether to end without taking the interpreter and JAX down, which takes a third of a second; for entry
         points that leave nothing open.
     """
-    from gqst import types
+    from gqst import storage, types
 
     logging.basicConfig(format="gqst: %(message)s", level=logging.ERROR)
     logging.getLogger("gqst").setLevel(logging.INFO)
@@ -47,6 +47,10 @@ def run(main: Callable[[], int | None], *, at_once: bool = False) -> None:
         _fail(f"{prefix}{error.strerror or error}", 2)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    except Exception as error:
+        if not storage.is_refusal(error):
+            raise
+        _fail(f"the bucket cannot be used: {storage.reason(error)}", 2)
     if at_once:
         for stream in (sys.stdout, sys.stderr):
             # Whoever read the output may be gone.
@@ -156,6 +160,16 @@ def group(flags: argparse.Namespace) -> "processes.Group | None":
     if flags.coordinator is None or flags.distributed:
         raise types.InputError("give --coordinator, --processes and --process together, or --distributed alone")
     return processes.Group(coordinator=named[0], count=named[1], index=named[2], timeout_seconds=flags.wait)
+
+
+def place(text: str) -> pathlib.Path:
+    """Parses the value of a flag that is a path, on disk or in a bucket."""
+    from gqst import storage, types
+
+    try:
+        return storage.path(text)
+    except types.InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def pixels(text: str) -> int:

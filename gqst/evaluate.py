@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
         ),
     )
     pictures = parser.add_mutually_exclusive_group(required=True)
-    pictures.add_argument("--workdir", type=pathlib.Path, help="folder of a run")
+    pictures.add_argument("--workdir", type=cli.place, help="folder of a run")
     pictures.add_argument("--outputs", metavar="DIR", help="folder of the pictures to measure")
     cli.add_checkpoint_flag(parser)
     parser.add_argument(

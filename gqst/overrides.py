@@ -9,7 +9,7 @@ from typing import Any
 
 import pydantic
 
-from gqst import config, registry, types
+from gqst import config, registry, storage, types
 
 
 def load(path: str | pathlib.Path, *assignments: str) -> config.Config:
@@ -122,7 +122,7 @@ def differences(
 
 
 def _find(path: str | pathlib.Path) -> pathlib.Path:
-    file = pathlib.Path(path)
+    file = storage.path(path)
     if file.is_file():
         return file
     configs = bundled()

@@ -1,7 +1,6 @@
 """`python -m gqst.style`: packs the generator of a run into one file, and shows what style files hold."""
 
 import argparse
-import pathlib
 from typing import Any
 
 from gqst import cli
@@ -15,8 +14,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     pack = commands.add_parser("pack", help="write the generator of a run as a style file")
-    pack.add_argument("workdir", type=pathlib.Path, metavar="RUN", help="folder of the run")
-    pack.add_argument("file", type=pathlib.Path, metavar="FILE", help="file to write, as in style.safetensors")
+    pack.add_argument("workdir", type=cli.place, metavar="RUN", help="folder of the run")
+    pack.add_argument("file", type=cli.place, metavar="FILE", help="file to write, as in style.safetensors")
     cli.add_checkpoint_flag(pack)
     pack.add_argument("--direction", choices=("forward", "backward"), default="forward", help="default: forward")
     pack.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="default: float16")

@@ -1,7 +1,6 @@
 """`python -m gqst.stylize`: applies the trained generator of a run to pictures."""
 
 import argparse
-import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     from gqst.inference import inputs
 
     suffix = None if flags.format == "keep" else f".{flags.format}"
-    found = inputs.collect(flags.input, pathlib.Path(flags.output), suffix=suffix, depth=flags.depth)
+    found = inputs.collect(flags.input, cli.place(flags.output), suffix=suffix, depth=flags.depth)
     index, count = flags.share
     found = inputs.Inputs(found.jobs[index::count], found.left_out)
     if flags.dry_run:
@@ -56,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     style.add_argument(
         "--workdir",
-        type=pathlib.Path,
+        type=cli.place,
         help="folder of a run, whose generator is applied; with a picture as --style, of a run of any_style",
     )
     style.add_argument(
@@ -146,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     existing.add_argument("--overwrite", action="store_true", help="replace results that already exist")
     work = parser.add_argument_group("work")
     work.add_argument("--dry-run", action="store_true", help="print what would be done, and exit")
-    work.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write what became of every picture")
+    work.add_argument("--json", type=cli.place, metavar="FILE", help="write what became of every picture")
     work.add_argument(
         "--memory",
         type=cli.size_in_bytes,
@@ -214,7 +213,7 @@ def _stylize(flags: argparse.Namespace, found: Any) -> int:
 
     with progress.Counter("stylising") as counter:
         report = batch.stylize(generator, found, options, progress=counter, on_end=on_end)
-    print(reports.text(report, pathlib.Path(flags.output), checkpoint=generator.step))
+    print(reports.text(report, cli.place(flags.output), checkpoint=generator.step))
     return 1 if report.count("failed") else 0
 
 
@@ -237,7 +236,7 @@ def _standard_input(flags: argparse.Namespace) -> int:
     from gqst import types
     from gqst.pictures import decode, files
 
-    output = pathlib.Path(flags.output)
+    output = cli.place(flags.output)
     to_file = flags.output != _STANDARD
     if flags.input != [_STANDARD] or (to_file and output.suffix.lower() not in files.FORMATS):
         raise types.InputError("--input - is a single picture: give --output - or a file, such as out.png")

@@ -1,7 +1,6 @@
 """`python -m gqst.train`: trains a generator as a config says."""
 
 import argparse
-import pathlib
 
 from gqst import cli
 
@@ -16,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
         ),
     )
     cli.add_config_flags(parser)
-    parser.add_argument("--workdir", type=pathlib.Path, help="folder of the run: checkpoints, metrics.jsonl, samples")
+    parser.add_argument("--workdir", type=cli.place, help="folder of the run: checkpoints, metrics.jsonl, samples")
     parser.add_argument(
         "--parallel",
         choices=("jit", "pmap"),

@@ -1,5 +1,6 @@
 """Settings of every test: CPU, 8 fake devices, strict JAX; and small forms of the real configs."""
 
+import logging
 import os
 import tempfile
 
@@ -14,14 +15,14 @@ import pathlib
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from gqst import config, overrides, types
+from gqst import config, overrides, storage, types
 from gqst.runtime import devices
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -134,6 +135,36 @@ def environment(cache: pathlib.Path) -> dict[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
+
+
+@pytest.fixture(scope="session")
+def buckets() -> Iterator[dict[str, str]]:
+    """The environment in which gs://runs and s3://runs are buckets of this machine."""
+    from gcp_storage_emulator import server
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
+    ports = {name: free_port() for name in ("gs", "s3")}
+    google = server.create_server("127.0.0.1", ports["gs"], in_memory=True, default_bucket="runs")
+    amazon = ThreadedMotoServer(ip_address="127.0.0.1", port=ports["s3"], verbose=False)
+    spoken = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{ports['gs']}",
+        "TENSORSTORE_GCS_HTTP_URL": f"http://127.0.0.1:{ports['gs']}",
+        "GOOGLE_AUTH_TOKEN_FOR_TESTING": "token",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in spoken.items():
+            patch.setenv(name, value)
+        google.start()
+        amazon.start()
+        storage.filesystem("s3://runs").mkdir("runs")
+        yield spoken
+        amazon.stop()
+        google.stop()
 
 
 def free_port() -> int:

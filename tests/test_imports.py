@@ -14,6 +14,7 @@ import gqst
 PACKAGE = pathlib.Path(gqst.__file__).parent
 LAYERS = (
     {"types"},
+    {"storage"},
     {"config"},
     {"registry"},
     {"overrides"},

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from gqst import evaluate
+from gqst import evaluate, storage
 from gqst.runtime import processes
 from gqst.training import loop
 from tests import conftest, test_train
@@ -29,8 +29,10 @@ def _start(
     indices: Sequence[int] = (0, 1),
     more: Sequence[Sequence[str]] = ((), ()),
     flags: Sequence[str] = (),
+    messages: pathlib.Path | None = None,
 ) -> "list[subprocess.Popen[str]]":
-    """Processes of one run, of two fake devices each."""
+    """Processes of one run, of two fake devices each; what they say is kept beside the workdir, or in `messages`."""
+    messages = messages or workdir.parent
     port = port or conftest.free_port()
     devices = {"XLA_FLAGS": f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
     started = []
@@ -38,8 +40,8 @@ def _start(
         arguments = test_train._arguments(workdir, *CHANGES, *more[index])
         group = ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process", str(index), *flags]
         command = [sys.executable, "-m", "gqst.train", *arguments, *group]
-        errors = (workdir.parent / f"errors{index}").open("w")
-        started.append(subprocess.Popen(command, env=environment | devices, cwd=workdir.parent, stderr=errors))
+        errors = (messages / f"errors{index}").open("w")
+        started.append(subprocess.Popen(command, env=environment | devices, cwd=messages, stderr=errors))
     return started
 
 
@@ -72,6 +74,33 @@ def test_one_is_killed_and_both_go_on_bit_for_bit(environment, tmp_path, whole):
     found = test_train._numbers(test_train._final(workdir, *CHANGES)[0])
     for one, other in zip(found, whole, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_two_that_share_nothing_but_a_bucket_go_on_bit_for_bit(environment, buckets, tmp_path, whole):
+    workdir = storage.path(f"gs://runs/{tmp_path.name}")
+    both = _start(environment | buckets, workdir, messages=tmp_path)
+    test_train._wait_for(workdir / "checkpoints" / "20" / "commit_success.txt", *both)
+    for process in both:
+        process.kill()
+    assert [process.wait(300) for process in both] == [-signal.SIGKILL] * 2
+    both = _start(environment | buckets, workdir, messages=tmp_path)
+    assert [process.wait(300) for process in both] == [0, 0], _said(tmp_path / "run", 0)
+    assert "going on from step 20 of 40" in _said(tmp_path / "run", 0)
+    storage.fetch(workdir, storage.find(workdir), tmp_path / "run")
+    found = test_train._numbers(test_train._final(tmp_path / "run", *CHANGES)[0])
+    for one, other in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(one, other)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    logged = [json.loads(line)["step"] for line in lines if "loss/generator" in line]
+    assert logged == list(range(5, 41, 5))
+
+
+@pytest.mark.slow
+def test_several_processes_on_s3_are_refused(environment, buckets, tmp_path):
+    both = _start(environment | buckets, storage.path("s3://runs/several"), messages=tmp_path)
+    assert [process.wait(300) for process in both] == [2, 2]
+    assert "several processes share a run on storage that all of them see, or in gs://" in _said(tmp_path / "run", 0)
 
 
 @pytest.mark.slow

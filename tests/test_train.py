@@ -13,8 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from gqst import cli, config, overrides, train
+from gqst import cli, config, overrides, storage, train
 from gqst.data import sources
+from gqst.inference import generator
 from gqst.training import checkpoint, loop, state
 from gqst.training.recipe import Recipe
 from tests import conftest
@@ -50,7 +51,8 @@ def _numbers(tree: object) -> list[np.ndarray]:
 
 def _start(environment: dict[str, str], workdir: pathlib.Path, *changes: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "gqst.train", *_arguments(workdir, *changes)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=workdir.parent)
+    folder = None if storage.is_remote(workdir) else workdir.parent
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=folder)
 
 
 def _wait_for(path: pathlib.Path, *processes: "subprocess.Popen[str]") -> None:
@@ -100,6 +102,43 @@ def test_a_stopped_run_goes_on_bit_for_bit(environment, tmp_path, whole, how):
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     logged = [line["step"] for line in lines if "loss/generator" in line]
     assert logged == sorted(set(logged)) and logged[-1] == LAST
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_a_killed_run_in_a_bucket_goes_on_bit_for_bit(environment, buckets, tmp_path, whole, scheme):
+    workdir = storage.path(f"{scheme}://runs/{tmp_path.name}")
+    process = _start(environment | buckets, workdir, f"steps={LAST}")
+    # What Orbax writes last into a checkpoint there, and what is copied last.
+    last = {"gs": "commit_success.txt", "s3": checkpoint.METADATA}[scheme]
+    _wait_for(workdir / "checkpoints" / "20" / last, process)
+    process.kill()
+    said = process.communicate()[1]
+    assert process.returncode == -signal.SIGKILL, said
+    assert not (workdir / "checkpoints" / str(LAST)).exists(), said
+    # The lock of a process of this host that is gone is nobody's.
+    process = _start(environment | buckets, workdir, f"steps={LAST}")
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert "going on from step" in said and f"finished: {LAST} steps in {workdir};" in said
+    # What is in the bucket is a run like one on disk.
+    names = storage.find(workdir)
+    assert ".lock" not in names and not any("tmp" in name for name in names), sorted(names)
+    storage.fetch(workdir, names, tmp_path / "run")
+    now, note = _final(tmp_path / "run", f"steps={LAST}")
+    expected, expected_note = whole
+    for one, other in zip(_numbers(now), _numbers(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert note == expected_note
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    logged = [line["step"] for line in lines if "loss/generator" in line]
+    assert logged == list(range(5, LAST + 1, 5))
+    assert sorted(p.name for p in (tmp_path / "run" / "samples").iterdir())[-1] == f"{LAST:07d}.png"
+    assert f"--workdir {workdir}" in (tmp_path / "run" / "report.html").read_text()
+    # Its generator is that of the copy.
+    first, second = (generator.restored(place, "last", "forward") for place in (workdir, tmp_path / "run"))
+    assert first[2] == second[2] == LAST
+    jax.tree.map(np.testing.assert_array_equal, first[1], second[1])
 
 
 @pytest.mark.slow

@@ -10,8 +10,9 @@ import numpy as np
 from array_record.python import array_record_data_source
 from PIL import Image
 
-from gqst import types
+from gqst import storage, types
 from gqst.pictures import decode, folders
+from gqst.runtime import caches
 
 INDEX = "index.json"
 """File that says what a folder of packed pictures holds; it is written last."""
@@ -39,6 +40,9 @@ class Records:
           InputError: It holds no packed pictures, or packing has not ended.
         """
         self._root = folders.resolve(root)
+        if storage.is_remote(self._root):
+            # Shards are read at random, which array_record does on disk alone.
+            self._root = storage.cached(self._root, caches.folder("records"))
         try:
             index: Any = json.loads((self._root / INDEX).read_text(encoding="utf-8"))
             version, counts = index["format"], [int(count) for count in index["shards"]]

@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
-from gqst import config, types
+from gqst import config, storage, types
 from gqst.inference import kept, programs
 from gqst.models import base as models
 from gqst.models import noise, translate
@@ -205,7 +205,7 @@ def load_generator(
         no noise.
       ValueError: The seed does not lie between 0 and 2^32 - 1.
     """
-    folder = pathlib.Path(workdir)
+    folder = storage.path(workdir)
     cfg, module = models.of_run(folder)
     checkpoints = folder / "checkpoints"
     options: dict[str, Any] = {"keep_colors": keep_colors, "memory": memory, "seed": seed}
@@ -222,7 +222,7 @@ def restored(
     workdir: str | pathlib.Path, which: "checkpoint.Which", direction: str
 ) -> tuple[config.Config, dict[str, Any], int]:
     """Returns a run's config, its generator's variables by collection, and the step; InputError as `load_generator`."""
-    folder = pathlib.Path(workdir)
+    folder = storage.path(workdir)
     cfg, module = models.of_run(folder)
     variables, step = _restored(cfg, module, folder / "checkpoints", which, direction)
     return cfg, variables, step

@@ -5,7 +5,7 @@ import glob
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from gqst import types
+from gqst import storage, types
 from gqst.inference import report
 from gqst.pictures import decode, files, folders
 
@@ -63,14 +63,14 @@ def collect(inputs: Sequence[str], output: pathlib.Path, *, suffix: str | None =
         would have the same name.
     """
     left_out: dict[str, list[pathlib.Path]] = {}
-    named: dict[pathlib.Path, pathlib.Path] = {}  # source to its name below the output
+    named: dict[pathlib.Path, pathlib.PurePath] = {}  # source to its name below the output
     for text in _expanded(inputs):
         path = folders.resolve(text)
         if path.is_dir():
             for reason, paths in _add_folder(path, output, named).items():
                 left_out.setdefault(reason, []).extend(paths)
-        elif path.exists() or path.is_symlink():
-            named.setdefault(path, pathlib.Path(path.name))
+        elif path.exists() or (not storage.is_remote(path) and path.is_symlink()):
+            named.setdefault(path, pathlib.PurePath(path.name))
         else:
             raise types.InputError(f"there is no picture or folder {text} (--input)")
     if output.suffix.lower() in files.FORMATS and not output.is_dir() and len(named) == 1:
@@ -132,17 +132,24 @@ def _expanded(inputs: Sequence[str]) -> list[str]:
             lines = content.decode("utf-8-sig", "surrogateescape").splitlines()
             expanded += [line for line in lines if line.strip()]
         elif glob.has_magic(text) and not folders.resolve(text).exists():
-            found = sorted(glob.glob(str(folders.resolve(text)), recursive=True))
+            found = _matches(folders.resolve(text))
             if not found:
                 raise types.InputError(f"nothing matches {text} (--input)")
-            expanded += [path for path in found if "**" not in text or not pathlib.Path(path).is_dir()]
+            expanded += [path for path in found if "**" not in text or not storage.path(path).is_dir()]
         else:
             expanded.append(text)
     return expanded
 
 
+def _matches(pattern: pathlib.Path) -> list[str]:
+    if not storage.is_remote(pattern):
+        return sorted(glob.glob(str(pattern), recursive=True))
+    scheme = str(pattern).partition("://")[0]
+    return [f"{scheme}://{name}" for name in sorted(storage.filesystem(pattern).glob(str(pattern)))]
+
+
 def _add_folder(
-    folder: pathlib.Path, output: pathlib.Path, named: dict[pathlib.Path, pathlib.Path]
+    folder: pathlib.Path, output: pathlib.Path, named: dict[pathlib.Path, pathlib.PurePath]
 ) -> Mapping[str, Sequence[pathlib.Path]]:
     listing = folders.listing(folder, option="--input", tell=False)
     results = output.resolve()
@@ -155,12 +162,12 @@ def _add_folder(
 
 
 def _named(
-    named: Mapping[pathlib.Path, pathlib.Path], output: pathlib.Path, suffix: str | None, depth: int
+    named: Mapping[pathlib.Path, pathlib.PurePath], output: pathlib.Path, suffix: str | None, depth: int
 ) -> list[Job]:
     """Returns the jobs with distinct results."""
     formats = files.FORMATS.keys() if depth == 8 else _DEEP
-    wanted: dict[pathlib.Path, list[pathlib.Path]] = {}
-    results: dict[pathlib.Path, pathlib.Path] = {}
+    wanted: dict[pathlib.PurePath, list[pathlib.Path]] = {}
+    results: dict[pathlib.Path, pathlib.PurePath] = {}
     for source, name in named.items():
         own = name.suffix if name.suffix.lower() in formats else ".png"
         results[source] = name.with_suffix(suffix or own)
@@ -169,7 +176,7 @@ def _named(
         for source in sources:
             if len(sources) > 1 and named[source] != result:
                 results[source] = named[source].with_name(named[source].name + result.suffix)
-    taken: dict[pathlib.Path, pathlib.Path] = {}
+    taken: dict[pathlib.PurePath, pathlib.Path] = {}
     for source, result in results.items():
         if result in taken:
             raise types.InputError(

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from gqst import types
+from gqst import storage, types
 
 _PLAYERS = ("loss/generator", "loss/discriminator")
 _UNPLOTTED = ("eval/pictures", "eval/seconds", "eval/share", "eval/best")
@@ -20,7 +20,7 @@ def read_metrics(workdir: str | pathlib.Path) -> dict[str, list[tuple[int, float
 
     Incomplete lines, such as the last one of a killed run, are ignored.
     """
-    path = pathlib.Path(workdir) / "metrics.jsonl"
+    path = storage.path(workdir) / "metrics.jsonl"
     series: dict[str, list[tuple[int, float]]] = {}
     for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
@@ -96,7 +96,7 @@ class Live:
             from IPython import display
         except ImportError as error:
             raise _missing("IPython") from error
-        self._workdir = pathlib.Path(workdir)
+        self._workdir = storage.path(workdir)
         self._outputs = [display.display(_Empty(), display_id=True) for _ in range(2)]
         earlier = sorted((self._workdir / "samples").glob("[0-9]*.png"))
         self._show(earlier[-1] if earlier else None)

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from gqst import storage
 from gqst.inference import generator, live
 from gqst.models import style_files
 
@@ -35,7 +36,7 @@ def pack(
       InputError: There is no such run or checkpoint, or its weights cannot be written.
     """
     cfg, variables, step = generator.restored(workdir, which, direction)
-    folder = pathlib.Path(workdir)
+    folder = storage.path(workdir)
     card = {**(about or {}), "step": step, "pictures": _counts(folder), "held_out": _held_out(folder, step)}
     style_files.write(path, cfg, variables, card, dtype=dtype)
     return card

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, UInt8, UInt16
 from PIL import ExifTags, Image
 
-from gqst import types
+from gqst import storage, types
 from gqst.pictures import deep, levels, profiles
 
 # A large JPEG is decoded at the smallest scale that still has this many times the requested size, so that the Lanczos
@@ -371,7 +371,9 @@ def _recorded_warnings() -> Iterator[list[warnings.WarningMessage]]:
 @contextlib.contextmanager
 def _stream(file: str | os.PathLike[str] | IO[bytes]) -> Iterator[IO[bytes]]:
     """Context manager whose value is the file, opened for reading from any place."""
-    if isinstance(file, str | os.PathLike):
+    if isinstance(file, str | os.PathLike) and storage.is_remote(file):
+        yield io.BytesIO(storage.filesystem(file).cat_file(os.fspath(file)))
+    elif isinstance(file, str | os.PathLike):
         with open(file, "rb", buffering=_BUFFER) as stream:
             # The first read may have to wait for a network; it is not to happen under the lock.
             stream.read(1)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8, UInt16
 from PIL import ExifTags, Image, PngImagePlugin
 
-from gqst import types
+from gqst import storage, types
 from gqst.pictures import decode, deep, profiles
 
 FORMATS = {
@@ -214,7 +215,8 @@ def write(path: pathlib.Path, picture: Picture, *, quality: int | None = None) -
         content = encode(picture, path.suffix, quality=quality)
     except UnwritableError as error:
         raise UnwritableError(error.reason, str(path)) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not storage.is_remote(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as part:
         part.write_bytes(content)
 
@@ -234,7 +236,7 @@ def write_picture(path: str | os.PathLike[str], picture: Float[Any, "h w 3"]) ->
     Raises:
       InputError: Another suffix, or a picture that the format cannot hold.
     """
-    file = pathlib.Path(path)
+    file = storage.path(path)
     if file.suffix.lower() not in FORMATS:
         raise types.InputError(f"{file} ends in no format that can be written: {', '.join(FORMATS)}")
     write(file, Picture(decode.to_bytes(np.asarray(picture, np.float32))))
@@ -244,8 +246,15 @@ def write_picture(path: str | os.PathLike[str], picture: Float[Any, "h w 3"]) ->
 def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Context manager whose value is a temporary path to write to, in the folder of `path`.
 
-    The temporary file replaces `path` on success and is deleted if an exception is raised.
+    The temporary file replaces `path` on success and is deleted if an exception is raised. That of a path in a bucket
+    is on disk.
     """
+    if storage.is_remote(path):
+        with tempfile.TemporaryDirectory(prefix="gqst-") as folder:
+            part = pathlib.Path(folder, path.name)
+            yield part
+            storage.filesystem(path).put_file(str(part), str(path))
+        return
     # A name that is nearly as long as names can be has no room for more; its hash is as unique.
     name = (
         path.name

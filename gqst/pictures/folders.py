@@ -13,7 +13,7 @@ from importlib import resources
 
 from PIL import Image, features
 
-from gqst import types
+from gqst import storage, types
 from gqst.pictures import decode
 
 SUFFIXES = frozenset(
@@ -79,12 +79,16 @@ class Files:
 
 
 def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Returns the path of an option: `~` is expanded, `demo:` stands for the bundled pictures."""
+    """Returns the path of an option: `~` is expanded, `demo:` stands for the bundled pictures.
+
+    Raises:
+      InputError: It is in a bucket that cannot be used here.
+    """
     text = os.fspath(path)
     if text.startswith(_BUNDLED):
         bundled = pathlib.Path(str(resources.files("gqst.data") / "demo"))
         return bundled / text.removeprefix(_BUNDLED)
-    return pathlib.Path(text).expanduser()
+    return storage.path(text).expanduser()
 
 
 def listing(path: str | os.PathLike[str], *, option: str, tell: bool = True) -> Files:
@@ -137,7 +141,12 @@ def inside(path: str | os.PathLike[str]) -> list[pathlib.Path]:
 
 def _walk(root: pathlib.Path, left_out: dict[str, list[pathlib.Path]]) -> list[pathlib.Path]:
     """Returns the pictures, and adds the other files to `left_out`."""
-    pictures = []
+    pictures: list[pathlib.Path] = []
+    if storage.is_remote(root):
+        for name in storage.find(root):
+            if not any(part.startswith(".") for part in pathlib.PurePosixPath(name).parts):
+                _sort_out(root, root / name, pictures, left_out)
+        return pictures
     entered = set()
     for folder, inner, names in os.walk(root, followlinks=True, onerror=_fail):
         real = os.path.realpath(folder)
@@ -147,16 +156,22 @@ def _walk(root: pathlib.Path, left_out: dict[str, list[pathlib.Path]]) -> list[p
             continue
         entered.add(real)
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        thumbnails = any(part.lower() in _THUMBNAILS for part in pathlib.Path(folder).relative_to(root).parts)
         for name in sorted(names):
-            if name.startswith("."):
-                continue
-            reason = "thumbnails" if thumbnails else _reason(pathlib.PurePath(name).suffix.lower())
-            if reason is None:
-                pictures.append(pathlib.Path(folder, name))
-            else:
-                left_out.setdefault(reason, []).append(pathlib.Path(folder, name))
+            if not name.startswith("."):
+                _sort_out(root, pathlib.Path(folder, name), pictures, left_out)
     return pictures
+
+
+def _sort_out(
+    root: pathlib.Path, path: pathlib.Path, pictures: list[pathlib.Path], left_out: dict[str, list[pathlib.Path]]
+) -> None:
+    """Adds a file to the pictures, or to those that are left out."""
+    thumbnails = any(part.lower() in _THUMBNAILS for part in path.relative_to(root).parts[:-1])
+    reason = "thumbnails" if thumbnails else _reason(path.suffix.lower())
+    if reason is None:
+        pictures.append(path)
+    else:
+        left_out.setdefault(reason, []).append(path)
 
 
 def _reason(suffix: str) -> str | None:

@@ -1,9 +1,9 @@
 """`python -m gqst.report`: writes the report of a run."""
 
 import argparse
-import pathlib
+import contextlib
 
-from gqst import cli
+from gqst import cli, storage
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -15,10 +15,10 @@ def main(argv: list[str] | None = None) -> None:
             "config, which opens in any browser without a network. Training refreshes it after its rounds."
         ),
     )
-    parser.add_argument("workdir", type=pathlib.Path, metavar="RUN", help="folder of the run")
-    parser.add_argument("--compare", type=pathlib.Path, metavar="OTHER", help="folder of a run to show beside it")
+    parser.add_argument("workdir", type=cli.place, metavar="RUN", help="folder of the run")
+    parser.add_argument("--compare", type=cli.place, metavar="OTHER", help="folder of a run to show beside it")
     parser.add_argument(
-        "--output", type=pathlib.Path, metavar="FILE", help="file to write (default: report.html in the run's folder)"
+        "--output", type=cli.place, metavar="FILE", help="file to write (default: report.html in the run's folder)"
     )
     cli.add_import_flag(parser)
     flags = parser.parse_args(argv)
@@ -26,8 +26,14 @@ def main(argv: list[str] | None = None) -> None:
     from gqst.report import page
 
     cli.import_members(flags.imports)
-    path = page.write(flags.workdir, other=flags.compare, path=flags.output)
-    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB; open it in a browser")
+    with contextlib.ExitStack() as stack:
+        run, other = (
+            folder and stack.enter_context(storage.on_disk(folder, lambda name: not name.startswith("checkpoints/")))
+            for folder in (flags.workdir, flags.compare)
+        )
+        path = flags.output or flags.workdir / page.FILE
+        page.write(run, other=other, path=path, place=flags.workdir)
+    print(f"{path} is written; open it in a browser")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ class History:
 
     Attributes:
       workdir: Folder of the run.
+      place: The same as its user names it.
       config: The experiment.
       base: Name of the bundled config that differs least from it.
       differences: Values by dotted key that differ from that config: the bundled one's, and the run's.
@@ -37,6 +38,7 @@ class History:
     """
 
     workdir: pathlib.Path
+    place: pathlib.Path
     config: config.Config
     base: str
     differences: dict[str, tuple[Any, Any]]
@@ -52,7 +54,7 @@ class History:
     @property
     def name(self) -> str:
         """Name of the run: that of its folder."""
-        return self.workdir.resolve().name
+        return self.place.resolve().name
 
     @property
     def alarms(self) -> list[dict[str, Any]]:
@@ -79,8 +81,12 @@ class History:
         ]
 
 
-def read(workdir: pathlib.Path) -> History:
+def read(workdir: pathlib.Path, *, place: pathlib.Path | None = None) -> History:
     """Returns the history of a run; lines that a kill has cut off are left out.
+
+    Args:
+      workdir: Folder of the run.
+      place: The folder of which it is a copy, if it is one.
 
     Raises:
       InputError: The folder holds no run.
@@ -109,6 +115,7 @@ def read(workdir: pathlib.Path) -> History:
     grids = {int(p.stem): p for p in sorted((workdir / "samples").glob("*.png")) if p.stem.isdecimal()}
     return History(
         workdir=workdir,
+        place=place or workdir,
         config=cfg,
         base=base,
         differences=differences,

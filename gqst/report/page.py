@@ -21,7 +21,11 @@ _LATER = ("repetition", "palette_distance", "shortfall")
 
 
 def write(
-    workdir: pathlib.Path, *, other: pathlib.Path | None = None, path: pathlib.Path | None = None
+    workdir: pathlib.Path,
+    *,
+    other: pathlib.Path | None = None,
+    path: pathlib.Path | None = None,
+    place: pathlib.Path | None = None,
 ) -> pathlib.Path:
     """Writes the report of a run, whole or not at all, and returns its path.
 
@@ -29,11 +33,12 @@ def write(
       workdir: Folder of the run.
       other: Folder of a run to compare it with.
       path: File to write; None is `report.html` in the run's folder.
+      place: Folder that the page names as the run's, where `workdir` is a copy of it.
 
     Raises:
       InputError: A folder holds no run.
     """
-    run = history.read(workdir)
+    run = history.read(workdir, place=place)
     path = path or workdir / FILE
     files.write_text(path, render(run, history.read(other) if other is not None else None))
     return path
@@ -228,7 +233,7 @@ def _counted(entry: Any) -> str:
 
 
 def _commands(run: history.History) -> str:
-    place = shlex.quote(str(run.workdir))
+    place = shlex.quote(str(run.place))
     style = "" if run.config.generator.name != "any_style" else " --style PAINTING"
     told = {
         "Go on": f"python -m gqst.train --config {place}/config.json --workdir {place}",

@@ -19,9 +19,9 @@ class Refresher:
     A report that cannot be written is told once, and costs nothing else.
     """
 
-    def __init__(self, workdir: pathlib.Path):
-        """Writes nothing yet."""
-        self._workdir = workdir
+    def __init__(self, workdir: pathlib.Path, place: pathlib.Path | None = None):
+        """Writes nothing yet; the arguments are those of `page.write`."""
+        self._workdir, self._place = workdir, place
         self._thread: threading.Thread | None = None
         self._next = 0.0
         self._failed = False
@@ -42,7 +42,7 @@ class Refresher:
     def _write(self) -> None:
         started = time.monotonic()
         try:
-            page.write(self._workdir)
+            page.write(self._workdir, place=self._place)
         # Whatever is wrong with it, the training is worth more.
         except Exception as error:
             if not self._failed:

@@ -1,15 +1,24 @@
 """A folder that belongs to one process at a time."""
 
 import contextlib
+import json
 import logging
 import os
 import pathlib
 import socket
+import threading
+import time
+import uuid
 from collections.abc import Iterator
+from typing import Any
 
-from gqst import types
+from gqst import storage, types
 
 _NAME = ".lock"
+_EVERY = 10.0
+"""Seconds between two signs of life in a bucket."""
+_STALE = 3 * _EVERY
+"""Seconds without one after which the folder is free."""
 
 _log = logging.getLogger("gqst")
 
@@ -19,11 +28,16 @@ def held(folder: pathlib.Path) -> Iterator[None]:
     """Context manager in which a folder is this process's own.
 
     The operating system gives the lock up with the process, however that ends, so a killed one leaves none behind.
-    Where there are no locks, on some network file systems and on Windows, a warning says so.
+    Where there are no locks, on some network file systems and on Windows, a warning says so. In a bucket, a file with a
+    sign of life takes the place of the lock, and one that has none for half a minute is taken over.
 
     Raises:
       InputError: Another process has the folder, or this one has it already.
     """
+    if storage.is_remote(folder):
+        with _leased(folder):
+            yield
+        return
     with contextlib.ExitStack() as stack:
         try:
             import fcntl
@@ -33,9 +47,7 @@ def held(folder: pathlib.Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise types.InputError(
-                f"{folder} is in use by {holder}: wait for it, stop it, or give another --workdir"
-            ) from None
+            raise _in_use(folder, holder) from None
         except (ImportError, OSError) as error:
             _log.warning("%s cannot be locked (%s): start no second run there meanwhile", folder, error)
         else:
@@ -43,3 +55,83 @@ def held(folder: pathlib.Path) -> Iterator[None]:
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
         yield
+
+
+@contextlib.contextmanager
+def _leased(folder: pathlib.Path) -> Iterator[None]:
+    """The lock of a folder in a bucket: a file made only if there is none, and written again and again."""
+    bucket, name = storage.filesystem(folder), f"{folder}/{_NAME}"
+    host, own = socket.gethostname(), uuid.uuid4().hex
+    beats = 0
+
+    def content() -> bytes:
+        holder = {"process": os.getpid(), "host": host, "id": own, "beats": beats}
+        return json.dumps(holder).encode()
+
+    holder = _holder(bucket, name)
+    if holder is not None:
+        if not _is_gone(holder, host) and _is_alive(bucket, name, holder):
+            raise _in_use(folder, f"process {holder['process']} on {holder['host']}")
+        with contextlib.suppress(FileNotFoundError):
+            bucket.rm_file(name)
+    try:
+        bucket.pipe_file(name, content(), mode="create")
+    except FileExistsError:
+        raise _in_use(folder, "another process") from None
+    closed = threading.Event()
+
+    def live() -> None:
+        nonlocal beats
+        while not closed.wait(_EVERY):
+            beats += 1
+            # One that fails is made up for by the next.
+            with contextlib.suppress(Exception):
+                bucket.pipe_file(name, content())
+
+    thread = threading.Thread(target=live, name="gqst-lock", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        closed.set()
+        thread.join()
+        with contextlib.suppress(Exception):
+            bucket.rm_file(name)
+
+
+def _is_alive(bucket: Any, name: str, holder: dict[str, Any]) -> bool:
+    """Whether the lock's file changes while it is looked at."""
+    _log.info("%s: looking for a sign of life of who holds it, for %.0f s", name, _STALE)
+    deadline = time.monotonic() + _STALE
+    while time.monotonic() < deadline:
+        time.sleep(_EVERY / 10)
+        now = _holder(bucket, name)
+        if now != holder:
+            return now is not None
+    return False
+
+
+def _holder(bucket: Any, name: str) -> dict[str, Any] | None:
+    """What the lock's file says; None if there is none."""
+    try:
+        found = json.loads(bucket.cat_file(name))
+        return {"process": found["process"], "host": found["host"], "id": found["id"], "beats": found["beats"]}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_gone(holder: dict[str, Any], host: str) -> bool:
+    """Whether the process that held the lock ran on this host and has ended."""
+    if holder["host"] != host:
+        return False
+    try:
+        os.kill(int(holder["process"]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
+
+
+def _in_use(folder: pathlib.Path, holder: str) -> types.InputError:
+    return types.InputError(f"{folder} is in use by {holder}: wait for it, stop it, or give another --workdir")

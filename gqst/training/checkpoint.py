@@ -10,13 +10,14 @@ import pathlib
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from gqst import types
+from gqst import storage, types
 from gqst.runtime import processes
 from gqst.training.state import TrainState
 
@@ -30,7 +31,12 @@ policies = ocp.training.preservation_policies
 _log = logging.getLogger("gqst")
 
 _STATE, _EMA = "state", "ema"
-_METADATA = "_CHECKPOINT_METADATA"
+METADATA = "_CHECKPOINT_METADATA"
+"""File that Orbax writes last into a checkpoint."""
+_ARRAYS = "/d/"
+"""Folder of the files that hold the arrays of a checkpoint."""
+UNFINISHED = ".orbax-checkpoint-tmp"
+"""Part of the names of checkpoints that are being written."""
 
 Which = Literal["best", "last"] | int
 """A checkpoint: of the best round, the newest, or of a step."""
@@ -54,7 +60,7 @@ class Checkpoints:
         Raises:
           InputError: The folder cannot be created or written to.
         """
-        self.directory = directory.absolute()
+        self.directory = storage.absolute(directory)
         self._best = _Best()
         newest = policies.LatestN(keep)
         periodic = [] if keep_every is None else [policies.EveryNSteps(keep_every)]
@@ -150,7 +156,11 @@ class Checkpoints:
 
     def _delete(self, steps: Sequence[int]) -> None:
         for step in steps:
-            shutil.rmtree(self.directory / str(step))
+            folder = self.directory / str(step)
+            if storage.is_remote(folder):
+                storage.filesystem(folder).rm(str(folder), recursive=True)
+            else:
+                shutil.rmtree(folder)
 
     def _set_aside(self, broken: Sequence[tuple[int, str]], good: int) -> None:
         for step, reason in broken:
@@ -192,7 +202,7 @@ def load_ema(
     """
     if not directory.is_dir():
         raise types.InputError(f"no checkpoints in {directory.parent}: train there first")
-    with ocp.training.Checkpointer(directory.absolute()) as manager:
+    with _readable(directory) as (folder, fetch), ocp.training.Checkpointer(storage.absolute(folder)) as manager:
         steps = [entry.step for entry in manager.checkpoints]
         wanted = list(reversed(steps))
         if isinstance(which, int):
@@ -208,6 +218,7 @@ def load_ema(
                 note = manager.metadata(step).custom_metadata["note"]
                 directions = note.get("directions") or default_directions()
                 if direction in directions:
+                    fetch(step)
                     trees, _ = _read(manager, step, {_EMA: dict.fromkeys(directions, abstract)})
                     return trees[_EMA][direction], step
             except Exception as error:  # whatever the storage layer raises on damaged files
@@ -235,7 +246,12 @@ def load_discriminators(directory: pathlib.Path, step: int, abstract: Mapping[st
     context = ocp.Context()
     context.pytree.loading.partial_load = True
     try:
-        with context, ocp.training.Checkpointer(directory.absolute()) as manager:
+        with (
+            _readable(directory) as (folder, fetch),
+            context,
+            ocp.training.Checkpointer(storage.absolute(folder)) as manager,
+        ):
+            fetch(step)
             wanted = {_STATE: {"disc": {"params": params, "stats": stats}}}
             read = manager.load_checkpointables(step, wanted)[_STATE]["disc"]
     except Exception as error:  # whatever the storage layer raises on damaged files
@@ -257,15 +273,38 @@ def exists(directory: pathlib.Path) -> bool:
 
 
 def _steps(directory: pathlib.Path) -> list[int]:
-    return [int(path.parent.name) for path in directory.glob(f"*/{_METADATA}") if path.parent.name.isdecimal()]
+    return [int(path.parent.name) for path in directory.glob(f"*/{METADATA}") if path.parent.name.isdecimal()]
 
 
 def _note(folder: pathlib.Path) -> Any:
-    return json.loads((folder / _METADATA).read_text(encoding="utf-8"))["custom_metadata"]["note"]
+    return json.loads((folder / METADATA).read_text(encoding="utf-8"))["custom_metadata"]["note"]
+
+
+def is_native(directory: pathlib.Path) -> bool:
+    """Returns whether Orbax itself writes to a folder: on disk and to gs://, but not to s3://."""
+    return not os.fspath(directory).startswith("s3://")
+
+
+@contextlib.contextmanager
+def _readable(directory: pathlib.Path) -> Iterator[tuple[pathlib.Path, Callable[[int], None]]]:
+    """Context manager whose value is a folder that Orbax reads, and a function to call before it reads a step.
+
+    That of a bucket that Orbax cannot read is a copy on disk, in which only steps that are wanted have their arrays.
+    """
+    if is_native(directory):
+        yield directory, lambda step: None
+        return
+    names = storage.find(directory)
+    with tempfile.TemporaryDirectory(prefix="gqst-") as folder:
+        local = pathlib.Path(folder)
+        storage.fetch(directory, [name for name in names if _ARRAYS not in name], local)
+        yield local, lambda step: storage.fetch(directory, [n for n in names if n.startswith(f"{step}/")], local)
 
 
 def check_space(directory: pathlib.Path, needed: int) -> None:
-    """Raises InputError unless `needed` bytes are free."""
+    """Raises InputError unless `needed` bytes are free; a bucket has no end."""
+    if storage.is_remote(directory):
+        return
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise types.InputError(
@@ -276,6 +315,9 @@ def check_space(directory: pathlib.Path, needed: int) -> None:
 
 def check_writable(directory: pathlib.Path) -> None:
     """Creates the folder and tries to write to it; InputError with the reason if that fails."""
+    if storage.is_remote(directory):
+        _check_bucket(directory)
+        return
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=directory, prefix=".write_test") as probe:
@@ -283,6 +325,19 @@ def check_writable(directory: pathlib.Path) -> None:
     except OSError as error:
         raise types.InputError(
             f"cannot write to {directory}: {error.strerror or error}; free space or choose another --workdir"
+        ) from error
+
+
+def _check_bucket(directory: pathlib.Path) -> None:
+    probe = f"{directory}/.write_test-{uuid.uuid4().hex}"
+    bucket = storage.filesystem(directory)
+    try:
+        bucket.pipe_file(probe, b"gqst")
+        bucket.rm_file(probe)
+    except Exception as error:  # whatever the library of the bucket raises
+        raise types.InputError(
+            f"cannot write to {directory}: {storage.reason(error)}; give the bucket's credentials, or choose another "
+            "--workdir"
         ) from error
 
 

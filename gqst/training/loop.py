@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gqst import config, types
+from gqst import config, storage, types
 from gqst.quality import alarms, selection
 from gqst.runtime import processes, progress
 from gqst.training import parallel, setup
@@ -85,7 +85,7 @@ def fit(
       InputError: Config, data or workdir cannot be used, or a checkpoint cannot be written.
       RunError: A loss is not finite, or the fakes are inverted or collapsed, and going back did not help.
     """
-    folder = pathlib.Path(workdir)
+    folder = storage.path(workdir)
     options: dict[str, Any] = {"mode": mode, "devices": devices, "on_round": on_round, "quiet": quiet}
     with setup.opened(cfg, folder, profile_calls=profile_calls, **options) as run:
         ending = train(run)
@@ -285,6 +285,8 @@ def _save(run: setup.Run) -> None:
         "trail": run.log.decisions,
         **run.memory.note(),
     }
+    # A run that resumes from it finds the log up to it.
+    run.publish()
     run.checkpoints.save(run.parallel.single(run.state), note)
 
 

@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax import traverse_util
 from jaxtyping import Float
 
-from gqst import config, types
+from gqst import config, storage, types
 from gqst.losses import base as losses
 from gqst.losses import quality
 from gqst.models import base as models
@@ -80,7 +80,7 @@ def start(recipe: Recipe, styles: Styles | None = None) -> Start:
     """
     name = recipe.config.start_from
     assert name is not None
-    folder = pathlib.Path(name).expanduser()
+    folder = storage.path(name).expanduser()
     # A folder that only happens to be called like a style is not in its way.
     is_run = (folder / "config.json").is_file() or (folder.is_dir() and name not in style_files.bundled())
     try:

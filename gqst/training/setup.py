@@ -6,13 +6,14 @@ import functools
 import json
 import logging
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from gqst import config, overrides, types
+from gqst import config, overrides, storage, types
 from gqst.data import pipeline, sources
 from gqst.pictures import files
 from gqst.quality.memory import Memory
@@ -24,6 +25,8 @@ from gqst.training.rounds import FEWEST, Round
 from gqst.training.state import TrainState
 
 _CONFIG, _DATA, _ENVIRONMENT = "config.json", "data.json", "environment.json"
+_MIRRORED_EVERY = 10.0
+"""Seconds between two copies of a run's files to its bucket."""
 _STYLES = 16
 """Largest number of pictures whose mean style a run starts with, if it starts with a generator that takes styles."""
 
@@ -40,6 +43,7 @@ class Run:
     Attributes:
       config: The experiment.
       workdir: Folder of the run.
+      publish: Function that copies the files of a run in a bucket there, now rather than in some seconds.
       recipe: Static parts of the step.
       parallel: Compiled step, and layout of the state on the devices.
       batches: Training batches without end.
@@ -59,6 +63,7 @@ class Run:
 
     config: config.Config
     workdir: pathlib.Path
+    publish: Callable[[], None]
     recipe: Recipe
     parallel: parallel.Parallel
     batches: pipeline.BatchIterator
@@ -115,10 +120,13 @@ def opened(
         # 2. The folder belongs to this process and to this config, and all processes see it.
         processes.run_on_first(lambda: checkpoint.check_writable(workdir))
         processes.run_on_first(lambda: stack.enter_context(lock.held(workdir)))
-        processes.run_on_first(lambda: _claim(workdir, cfg, sources.fingerprint(dataset)))
+        files_in, publish = processes.run_on_all(lambda: _files_of(workdir, stack))
+        processes.run_on_first(lambda: _claim(files_in, workdir, cfg, sources.fingerprint(dataset)))
+        processes.run_on_first(publish)
         processes.run_on_all(lambda: _check_shared(workdir))
+        where = workdir if checkpoint.is_native(workdir) else files_in
         checkpoints = checkpoint.Checkpoints(
-            workdir / "checkpoints", keep=cfg.keep_checkpoints, keep_every=cfg.keep_every
+            where / "checkpoints", keep=cfg.keep_checkpoints, keep_every=cfg.keep_every
         )
         stack.callback(checkpoints.close)
         batches = pipeline.make_iterator(
@@ -149,8 +157,8 @@ def opened(
         measure = Round(recipe, held_out(dataset, cfg), trainer.mesh)
         # 5. Logs, progress and profile, on the first process alone.
         first = processes.is_first()
-        run_log = (log.Log if first else log.NullLog)(workdir, step=step, decisions=decisions)
-        report = refresh.Refresher(workdir) if first else None
+        run_log = (log.Log if first else log.NullLog)(files_in, step=step, decisions=decisions)
+        report = refresh.Refresher(files_in, workdir) if first else None
         if report is not None:
             # Once everything else is closed.
             stack.callback(report.close)
@@ -158,7 +166,7 @@ def opened(
         stop = stack.enter_context(signals.listen())
         bar = progress.Progress(cfg.steps, step, pictures=cfg.batch_size, quiet=quiet or not first)
         stack.callback(bar.close)
-        trace = profiler.Profiler(workdir / "profile", profile_calls if first else 0, bar.say)
+        trace = profiler.Profiler(files_in / "profile", profile_calls if first else 0, bar.say)
         stack.callback(trace.close)
         if restored is not None:
             bar.say(f"going on from step {step} of {cfg.steps} in {workdir}")
@@ -169,6 +177,7 @@ def opened(
         yield Run(
             config=cfg,
             workdir=workdir,
+            publish=publish,
             recipe=recipe,
             parallel=trainer,
             batches=batches,
@@ -249,13 +258,42 @@ def _chosen_devices(count: int | None) -> list[jax.Device]:
     return devices[:count]
 
 
-def _claim(workdir: pathlib.Path, cfg: config.Config, prints: Mapping[str, Any]) -> None:
-    """Writes the config, the data's fingerprint and the environment into the folder.
+def _files_of(workdir: pathlib.Path, stack: contextlib.ExitStack) -> tuple[pathlib.Path, Callable[[], None]]:
+    """Returns the folder on disk for the files of a run, and what copies them to its bucket if it has one.
+
+    Of several processes, the first one copies.
+
+    Raises:
+      InputError: The bucket is of a kind that several processes cannot share.
+    """
+    if not storage.is_remote(workdir):
+        return workdir, lambda: None
+    native = checkpoint.is_native(workdir)
+    if processes.is_distributed() and not native:
+        raise types.InputError(
+            f"{workdir}: several processes share a run on storage that all of them see, or in gs://, not in s3://"
+        )
+    if not processes.is_first():
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gqst-"))
+        return pathlib.Path(folder), lambda: None
+    mirror = storage.Mirror(
+        workdir,
+        last=checkpoint.METADATA,
+        ignored=checkpoint.UNFINISHED,
+        wanted=lambda name: not (native and name.startswith("checkpoints/")),
+        every=_MIRRORED_EVERY,
+    )
+    stack.callback(mirror.close)
+    return mirror.local, mirror.try_to_push
+
+
+def _claim(folder: pathlib.Path, workdir: pathlib.Path, cfg: config.Config, prints: Mapping[str, Any]) -> None:
+    """Writes the config, the data's fingerprint and the environment into the folder on disk of a workdir.
 
     Raises:
       InputError: The folder belongs to a run of another config, or of other data.
     """
-    path = workdir / _CONFIG
+    path = folder / _CONFIG
     if path.exists():
         earlier = overrides.from_json(path.read_text(encoding="utf-8"), origin=str(path))
         changed = overrides.differences(earlier, cfg)
@@ -269,9 +307,9 @@ def _claim(workdir: pathlib.Path, cfg: config.Config, prints: Mapping[str, Any])
                 "give another --workdir, or the config that it was started with"
             )
         if moved:
-            _check_moved(workdir, moved, prints)
-    files.write_text(workdir / _DATA, json.dumps(prints, indent=1) + "\n")
-    files.write_text(workdir / _ENVIRONMENT, json.dumps(environment.describe(), indent=1) + "\n")
+            _check_moved(folder, workdir, moved, prints)
+    files.write_text(folder / _DATA, json.dumps(prints, indent=1) + "\n")
+    files.write_text(folder / _ENVIRONMENT, json.dumps(environment.describe(), indent=1) + "\n")
     files.write_text(path, overrides.to_json(cfg))
 
 
@@ -279,13 +317,15 @@ def _is_place(key: str, values: tuple[Any, Any]) -> bool:
     return key.startswith("data.options.") and all(isinstance(value, str) for value in values)
 
 
-def _check_moved(workdir: pathlib.Path, moved: Mapping[str, tuple[str, str]], prints: Mapping[str, Any]) -> None:
+def _check_moved(
+    folder: pathlib.Path, workdir: pathlib.Path, moved: Mapping[str, tuple[str, str]], prints: Mapping[str, Any]
+) -> None:
     """Tells that the data has moved; InputError if it is other data."""
     where = ", ".join(f"{key.replace('.options', '')} from {old} to {new}" for key, (old, new) in moved.items())
     counts = {domain: count for domain, (count, _) in prints.items()}
     told = f"the same {counts['train/source']} and {counts['train/target']} pictures by name"
     try:
-        earlier: Any = json.loads((workdir / _DATA).read_text(encoding="utf-8"))
+        earlier: Any = json.loads((folder / _DATA).read_text(encoding="utf-8"))
         same = earlier == dict(prints)
     except (OSError, ValueError):
         # A run of before fingerprints: its checkpoints note the numbers of training pictures.

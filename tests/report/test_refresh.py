@@ -16,7 +16,7 @@ def test_it_is_written_in_the_background_and_at_the_end(workdir: pathlib.Path):
 def test_it_is_not_written_again_within_a_short_time(workdir: pathlib.Path, monkeypatch):
     written, now = [], [0.0]
 
-    def write(folder: pathlib.Path) -> None:
+    def write(folder: pathlib.Path, *, place: pathlib.Path | None) -> None:
         written.append(now[0])
         now[0] += 2.0
 

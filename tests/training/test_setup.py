@@ -93,13 +93,13 @@ def moved(tmp_path):
             Image.new("RGB", (20, 20), (12 * i, 0, 0)).save(root / name / f"{i}.png")
     cfg = overrides.override(conftest.small("style_image"), ["data=folders", f"data.root={root}"])
     (tmp_path / "run").mkdir()
-    setup._claim(tmp_path / "run", cfg, sources.fingerprint(sources.load(cfg)))
+    setup._claim(tmp_path / "run", tmp_path / "run", cfg, sources.fingerprint(sources.load(cfg)))
     root.rename(tmp_path / "new")
     return overrides.override(cfg, [f"data.root={tmp_path / 'new'}"])
 
 
 def _claim(folder, cfg):
-    setup._claim(folder, cfg, sources.fingerprint(sources.load(cfg)))
+    setup._claim(folder, folder, cfg, sources.fingerprint(sources.load(cfg)))
 
 
 def test_data_that_moved_is_taken_and_told(tmp_path, moved, caplog):

@@ -1,0 +1,260 @@
+"""Paths in buckets, `gs://bucket/run` and `s3://bucket/run`, beside those on disk.
+
+A path in a bucket is one of etils' epath, on fsspec, with the methods of `pathlib.Path`. Folders do not exist there
+apart from their files, and a file appears whole or not at all.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import logging
+import os
+import pathlib
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from typing import Any
+
+from gqst import types
+
+_PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
+"""By scheme, the package that speaks to such buckets; its extra is named like the scheme."""
+
+_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "s3fs"})
+"""Packages whose exceptions say that a bucket cannot be used."""
+
+_log = logging.getLogger("gqst")
+
+_THREADS = 16
+_LOOK_EVERY = 0.5
+"""Seconds between two looks at a folder that is mirrored."""
+_TEMPORARY = (".part", ".lock")
+
+
+def path(text: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns the path that a text names, on disk or in a bucket; it need not exist.
+
+    Raises:
+      InputError: It is in a bucket that needs an extra, or of a kind that is not known.
+    """
+    text = os.fspath(text)
+    scheme, separator, _ = text.partition("://")
+    if not separator or not scheme.isalnum():
+        return pathlib.Path(text)
+    if scheme not in _PACKAGES:
+        raise types.InputError(f"{text}: buckets are named gs://... or s3://..., not {scheme}://")
+    if importlib.util.find_spec(_PACKAGES[scheme]) is None:
+        raise types.InputError(f'{text} needs {_PACKAGES[scheme]}: pip install "gqst[{scheme}]"')
+    # It takes its time, which those without a bucket need not wait for.
+    from etils import epath
+    from fsspec import config
+
+    for name in (scheme, "gcs") if scheme == "gs" else (scheme,):
+        # Other processes write there too.
+        config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)
+    return epath.Path(text)
+
+
+def is_remote(place: str | os.PathLike[str]) -> bool:
+    """Returns whether a path is in a bucket."""
+    return os.fspath(place).startswith(tuple(f"{scheme}://" for scheme in _PACKAGES))
+
+
+def absolute(place: pathlib.Path) -> pathlib.Path:
+    """Returns a path that starts at the root; one in a bucket does."""
+    return place if is_remote(place) else place.absolute()
+
+
+def filesystem(place: str | os.PathLike[str]) -> Any:
+    """Returns fsspec's file system of a path in a bucket."""
+    import fsspec
+
+    return fsspec.filesystem(os.fspath(place).partition("://")[0])
+
+
+def find(folder: pathlib.Path) -> dict[str, int]:
+    """Returns the sizes in bytes of all files in and below a folder in a bucket, by path relative to it."""
+    entries = filesystem(folder).find(str(folder), detail=True)
+    top = str(folder).partition("://")[2].rstrip("/") + "/"
+    files = {name: info for name, info in entries.items() if info["type"] == "file" and name.startswith(top)}
+    # An object whose name ends in a slash stands for an empty folder.
+    return {name.removeprefix(top): info["size"] for name, info in sorted(files.items()) if not name.endswith("/")}
+
+
+def fetch(folder: pathlib.Path, names: Iterable[str], local: pathlib.Path) -> None:
+    """Copies files of a folder in a bucket into a folder on disk, each whole or not at all."""
+    source = filesystem(folder)
+
+    def one(name: str) -> None:
+        target = local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        source.get_file(f"{folder}/{name}", str(part))
+        os.replace(part, target)
+
+    _in_threads(one, names)
+
+
+@contextlib.contextmanager
+def on_disk(folder: pathlib.Path, wanted: Callable[[str], bool]) -> Iterator[pathlib.Path]:
+    """Context manager whose value is a folder itself, or a copy of one in a bucket that goes with the context.
+
+    Args:
+      folder: The folder.
+      wanted: Whether a file is needed, by its path relative to the folder.
+    """
+    if not is_remote(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="gqst-") as name:
+        copy = pathlib.Path(name, folder.name)
+        fetch(folder, filter(wanted, find(folder)), copy)
+        yield copy
+
+
+def cached(folder: pathlib.Path, cache: pathlib.Path) -> pathlib.Path:
+    """Returns a copy on disk of a folder in a bucket, which is kept; what is there with the same size stays.
+
+    Args:
+      folder: Folder in the bucket.
+      cache: Folder on disk for copies of any.
+    """
+    local = cache / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    sizes = find(folder)
+    missing = [n for n, size in sizes.items() if not (local / n).is_file() or (local / n).stat().st_size != size]
+    if missing:
+        size = sum(sizes[name] for name in missing)
+        _log.info("copying %d files (%.1f MB) of %s to %s", len(missing), size / 1e6, folder, local)
+    fetch(folder, missing, local)
+    return local
+
+
+class Mirror:
+    """A folder on disk that is copied to one in a bucket, in a thread; to be closed, which copies once more.
+
+    Files are copied as they are when they have changed, and removed from the bucket when they are gone.
+
+    Attributes:
+      local: The folder on disk, a temporary one.
+    """
+
+    def __init__(self, remote: pathlib.Path, *, last: str, ignored: str, wanted: Callable[[str], bool], every: float):
+        """Copies what the bucket has to disk, and starts the thread.
+
+        Args:
+          remote: Folder in the bucket.
+          last: Name of the file that says that the folder around it is complete: copied last, removed first.
+          ignored: Text in the names of files and folders that are not complete yet.
+          wanted: Whether a file, by its path relative to the folder, is mirrored.
+          every: Seconds between two copies; a folder that is complete is copied at once.
+        """
+        self.local = pathlib.Path(tempfile.mkdtemp(prefix="gqst-"))
+        self._remote, self._last, self._ignored, self._wanted = remote, last, ignored, wanted
+        fetch(remote, [name for name in find(remote) if self._is_mirrored(name)], self.local)
+        self._copied = self._stamps()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._every = every
+        self._thread = threading.Thread(target=self._run, name="gqst-mirror", daemon=True)
+        self._thread.start()
+
+    def push(self) -> None:
+        """Copies what has changed.
+
+        Raises:
+          Exception: Whatever the bucket answers with.
+        """
+        target = filesystem(self._remote)
+        with self._lock:
+            now = self._stamps()
+            changed = [name for name, stamp in now.items() if self._copied.get(name) != stamp]
+            gone = [name for name in self._copied if name not in now]
+
+            def copy(name: str) -> None:
+                try:
+                    target.put_file(str(self.local / name), f"{self._remote}/{name}")
+                except FileNotFoundError:
+                    # It is gone since: a checkpoint that is not kept, a file that was temporary.
+                    return
+                self._copied[name] = now[name]
+
+            def remove(name: str) -> None:
+                target.rm_file(f"{self._remote}/{name}")
+                del self._copied[name]
+
+            for names, act in ((changed, copy), (gone, remove)):
+                ends = [name for name in names if os.path.basename(name) == self._last]
+                others = [name for name in names if os.path.basename(name) != self._last]
+                for part in (others, ends) if act is copy else (ends, others):
+                    _in_threads(act, part)
+
+    def try_to_push(self) -> None:
+        """Copies what has changed; what a bucket refuses now, it may take the next time."""
+        with contextlib.suppress(Exception):
+            self.push()
+
+    def close(self) -> None:
+        """Copies for the last time and removes the folder on disk, unless copying failed.
+
+        Raises:
+          InputError: The bucket refuses what is to be copied; the folder on disk is left, and named.
+        """
+        self._closed.set()
+        self._thread.join()
+        try:
+            self.push()
+        except Exception as error:
+            raise types.InputError(
+                f"cannot write to {self._remote}: {reason(error)}; what could not be copied is in {self.local}"
+            ) from error
+        shutil.rmtree(self.local, ignore_errors=True)
+
+    def _run(self) -> None:
+        due = time.monotonic() + self._every
+        while not self._closed.wait(_LOOK_EVERY):
+            if time.monotonic() > due or self._is_complete():
+                self.try_to_push()
+                due = time.monotonic() + self._every
+
+    def _is_complete(self) -> bool:
+        """Whether a folder has become complete since the last copy: it is copied at once."""
+        return any(os.path.basename(name) == self._last for name in self._stamps().keys() - self._copied.keys())
+
+    def _stamps(self) -> dict[str, tuple[int, int]]:
+        """The time and size of each file on disk that is to be copied."""
+        stamps = {}
+        for folder, _, names in os.walk(self.local):
+            for name in names:
+                file = pathlib.Path(folder, name)
+                relative = file.relative_to(self.local).as_posix()
+                if self._is_mirrored(relative):
+                    try:
+                        found = file.stat()
+                    except FileNotFoundError:
+                        continue
+                    stamps[relative] = (found.st_mtime_ns, found.st_size)
+        return dict(sorted(stamps.items()))
+
+    def _is_mirrored(self, name: str) -> bool:
+        return not name.endswith(_TEMPORARY) and self._ignored not in name and self._wanted(name)
+
+
+def reason(error: BaseException) -> str:
+    """Returns what an exception of a bucket says, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Returns whether an exception comes from a library that speaks to buckets."""
+    return type(error).__module__.partition(".")[0] in _LIBRARIES
+
+
+def _in_threads(act: Callable[[str], None], names: Iterable[str]) -> None:
+    with futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="bucket") as pool:
+        for _ in pool.map(act, names):
+            pass
