@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 
 from gqst.ops import winograd
 
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # A kernel is narrow if one side has at least this many times fewer channels than the other.
 _NARROW_RATIO = 8
 # Up to this many taps, stacking shifted copies for one matrix product is cheaper than a convolution.
@@ -199,8 +200,7 @@ def _on_platform(cpu: Callable, default: Callable, *static: Any) -> Callable[[ja
 
 
 def _lax_product(stride: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    dimensions = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=dimensions)
+    return lax.conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=_DIMENSIONS)
 
 
 def _lax_input_gradient(stride: int, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -241,7 +241,7 @@ def _cpu_input_gradient(stride: int, sides: tuple[int, int], g: jax.Array, kerne
     if stride > 1 and min(kh, kw) > 1:
         return _strided_input_gradient(sides, g, kernel)
     if stride > 1 or d * _NARROW_RATIO <= c or h < kh:
-        return _lax_input_gradient(stride, sides, g, kernel)
+        return _ordered_input_gradient(stride, sides, g, kernel)
     # Row by row again, so that no rows of zeros around g are multiplied.
     flipped = kernel[:, ::-1].transpose(1, 3, 0, 2).reshape(1, kw, d, kh * c)
     rows = _lax_product(1, _pad(g, 2, kw - 1, kw - 1), flipped)
@@ -256,6 +256,24 @@ def _cpu_input_gradient(stride: int, sides: tuple[int, int], g: jax.Array, kerne
 
     edges = [*range(kh), *range(h, h + kh)]
     return jnp.concatenate([block(*pair) for pair in itertools.pairwise(edges)], 1)
+
+
+# On CPU, XLA brings the axes of a convolution into the order of `_lax_product` only outside of loops
+# (`ConvCanonicalization` visits the entry computation), and runs any other order some twenty times slower. Gradients
+# within `lax.scan`, as over the parts of a batch, thus have to be in that order from the start.
+
+
+def _ordered_input_gradient(stride: int, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The input gradient as a convolution of g, dilated by the stride, with the flipped kernel."""
+    ends = zip(sides, g.shape[1:3], kernel.shape[:2], strict=True)
+    padding = [(size - 1, side - 1 - (count - 1) * stride) for side, count, size in ends]
+    flipped, dilation = kernel[::-1, ::-1].swapaxes(2, 3), (stride, stride)
+    return lax.conv_general_dilated(g, flipped, (1, 1), padding, dilation, dimension_numbers=_DIMENSIONS)
+
+
+def _ordered_kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
+    """The kernel gradient at stride 1 as a convolution of x with g, in which channels and pictures change places."""
+    return _lax_product(1, x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)).transpose(1, 2, 0, 3)
 
 
 def _strided_input_gradient(sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -284,19 +302,19 @@ def _cpu_kernel_gradient(stride: int, size: tuple[int, int], x: jax.Array, g: ja
         if _suits_winograd(g, (*size, x.shape[-1], g.shape[-1]), _WINOGRAD_BACKWARD):
             return winograd.kernel_gradient(x, g)
         if g.shape[-1] * _NARROW_RATIO > x.shape[-1]:
-            return _lax_kernel_gradient(1, size, x, g)
+            return _ordered_kernel_gradient(x, g)
         # With the roles of x and g swapped, the wide side becomes the outputs.
         padded = _pad(_pad(g, 1, size[0] - 1, size[0] - 1), 2, size[1] - 1, size[1] - 1)
         if size[0] * size[1] * g.shape[-1] <= _FEW_TAPS:
             return _shifted_products(size, x, padded)
-        return _lax_kernel_gradient(1, size, padded, x)[::-1, ::-1].swapaxes(2, 3)
+        return _ordered_kernel_gradient(padded, x)[::-1, ::-1].swapaxes(2, 3)
     # Taps in even or odd rows and columns see every other pixel: four kernel gradients at stride 1.
     (kh, kw), (h, w) = size, g.shape[1:3]
     parts = []
     for i, j in itertools.product(range(min(2, kh)), range(min(2, kw))):
         rows, columns = (kh - i + 1) // 2, (kw - j + 1) // 2
         subsampled = x[:, i::2, j::2][:, : h + rows - 1, : w + columns - 1]
-        part = _lax_kernel_gradient(1, (rows, columns), subsampled, g)
+        part = _ordered_kernel_gradient(subsampled, g)
         dilation = [(i, kh - i - 2 * rows + 1, 1), (j, kw - j - 2 * columns + 1, 1), (0, 0, 0), (0, 0, 0)]
         parts.append(lax.pad(part, jnp.zeros((), part.dtype), dilation))
     return sum(parts[1:], parts[0])

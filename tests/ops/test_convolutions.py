@@ -1,6 +1,7 @@
 """Convolutions against XLA's own, in values and in first and second derivatives, and once against SciPy."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -116,6 +117,22 @@ def test_scan_over_kernels():
 
     ours, expected = (jax.grad(last)(kernels, conv) for conv in (convolutions.conv2d, plain))
     close(ours, expected)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the order of axes of the form for CPU")
+@pytest.mark.parametrize(
+    ("size", "inputs", "outputs", "stride"), [(3, 8, 8, 1), (7, 3, 24, 1), (4, 4, 8, 2), (1, 8, 8, 2)]
+)
+def test_convolutions_in_loops_have_the_order_of_axes_that_is_fast_on_cpu(size, inputs, outputs, stride):
+    x, kernels = normal(0, 1, 20, 20, inputs), normal(1, 2, size, size, inputs, outputs)
+
+    def loss(x, kernels):
+        conv = functools.partial(convolutions.conv2d, stride=stride)
+        return lax.scan(lambda total, kernel: (total + jnp.sum(conv(x, kernel) ** 2), None), 0.0, kernels)[0]
+
+    text = jax.jit(jax.grad(loss, (0, 1))).lower(x, kernels).compile().as_text()
+    assert " while(" in text
+    assert set(re.findall(r"dim_labels=(\S+?)[,\s]", text)) == {"b01f_01io->b01f"}
 
 
 @pytest.mark.skipif(jax.device_count() < 2, reason="needs several devices")
