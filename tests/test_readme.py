@@ -1,4 +1,4 @@
-"""Every command and every piece of Python in the README runs, at a small size, on pictures as it describes them."""
+"""Every command and all Python of the README and the guides runs, at a small size, on pictures as they describe."""
 
 import importlib.util
 import json
@@ -13,11 +13,15 @@ import pytest
 from PIL import Image
 
 import gqst
-from tests import conftest
+from tests import conftest, site
 
-README = (conftest.ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [c for block in re.findall(r"```bash\n(.*?)```", README, re.S) for c in block.strip().splitlines()]
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+# The README, then the guides as the site has them; what a guide repeats runs once.
+PAGES = ("README.md", *(f"docs/{page}" for page in site.pages() if not page.startswith("api/")))
+TEXT = "\n".join((conftest.ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+COMMANDS = list(
+    dict.fromkeys(c for block in re.findall(r"```bash\n(.*?)```", TEXT, re.S) for c in block.strip().splitlines())
+)
+PYTHON = list(dict.fromkeys(re.findall(r"```python\n(.*?)```", TEXT, re.S)))
 TRAINING = [c for c in COMMANDS if c.startswith("python -m gqst.train ")]
 ALL_SMALL = [
     "metrics=()",
@@ -33,7 +37,7 @@ ONE_LAYER = ["discriminator.layers=1"]
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> pathlib.Path:
-    """A folder with what the README names: mine, photos, paintings, pairs, inputs, truths."""
+    """A folder with what the pages name: mine, photos, paintings, pairs, inputs, truths."""
     root = tmp_path_factory.mktemp("readme")
     demo = conftest.ROOT / "gqst/data/demo"
     photos = [_small(p) for p in sorted((demo / "photos/train").glob("*.jpg"))[:4]]
@@ -118,13 +122,13 @@ def test_the_tfds_command_says_what_is_missing_offline_or_trains(folders, enviro
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme(folders, environment, monkeypatch):
+def test_the_python_of_the_pages(folders, environment, monkeypatch):
     """The blocks in their order and in one folder, since later ones read what earlier ones write."""
     command = "python -m gqst.train --config style_image --workdir runs/python"
     _run(command, folders, environment, more=["--set", *ALL_SMALL, *FEW_STEPS, "generator.blocks=1"])
     monkeypatch.chdir(folders)
     for family in (gqst.metrics.METRICS, gqst.losses.TERMS):
-        monkeypatch.setattr(family, "_members", dict(family._members))  # what the README registers is forgotten again
+        monkeypatch.setattr(family, "_members", dict(family._members))  # what a guide registers is forgotten again
     # One picture for each of the eight devices of the tests.
     small = [*ALL_SMALL[1:], *FEW_STEPS, *ONE_LAYER, "generator.blocks=1", "round_every=2", "batch_size=8"]
     small += ["start_from=None"]
@@ -132,8 +136,8 @@ def test_the_python_of_the_readme(folders, environment, monkeypatch):
     for block in PYTHON:
         code = block.replace('"runs/painting"', '"runs/python"')
         code = re.sub(r"(load_config\(.*)\)", r"\1, *small)", code)
-        spaces.append({"__name__": "readme", "small": small})
-        exec(compile(code, "README.md", "exec"), spaces[-1])
+        spaces.append({"__name__": "guide", "small": small})
+        exec(compile(code, "docs", "exec"), spaces[-1])
     stylise, own_loop, alone, extended = spaces
 
     assert stylise["fake"].shape == stylise["photo"].shape == (48, 64, 3)
@@ -150,7 +154,7 @@ def test_the_python_of_the_readme(folders, environment, monkeypatch):
     lines = [json.loads(line) for line in pathlib.Path("runs/own/metrics.jsonl").read_text().splitlines()]
     assert any("eval/vividness" in line for line in lines) and any("loss/brightness" in line for line in lines)
     named = ("targets.vividness=0.4", "losses.brightness.goal=0.6")
-    assert all(f"`{change}`" in README for change in named)
+    assert all(f"`{change}`" in TEXT for change in named)
     recipe = gqst.Recipe(gqst.load_config("quickstart", *named))
     assert [(target.metric, target.value) for target in recipe.targets if target.labels] == [("vividness", 0.4)]
     assert next(entry.term.goal for entry in recipe.objective if entry.label == "brightness") == 0.6
