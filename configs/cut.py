@@ -1,7 +1,7 @@
 """Unpaired one-way translation by contrast between patches: the published setting of CUT (Park et al. 2020, section 4).
 
-Command: `python -m gqst.train --config cut --workdir runs/mine --set data.root=FOLDER`, where FOLDER has trainA and
-trainB, or `--set data=tfds data.dataset=cycle_gan/horse2zebra`.
+Command: `python -m gqst.train --config cut --workdir runs/mine --set data=folders data.root=FOLDER`, where FOLDER has
+trainA and trainB, or `--set data=tfds data.dataset=cycle_gan/horse2zebra`.
 
 Cost: 400,000 steps at 256 px, batch 1, a ResNet generator of 11.4 M parameters with heads of 0.6 M, a discriminator of
 2.8 M; meant for a GPU or TPU. Expected: results like CycleGAN's at half the memory and time per step.

@@ -4,8 +4,9 @@ ResNet-50 for both networks (the generator decodes back to a picture, the discri
 weights of 0.5, 0.1 and 0.1 for the adversarial, content and style terms, "perceptual loss by the discriminator", AdamW
 at 2e-4 for both networks, batch 64. The quality term contributes to the gradient, as the paper's title promises.
 
-Command: `python -m gqst.train --config paper --workdir runs/mine --set data.root=FOLDER`, where FOLDER has trainA and
-trainB. With pretrained weights: `generator.weights=resnet50.safetensors discriminator.weights=resnet50.safetensors`.
+Command: `python -m gqst.train --config paper --workdir runs/mine --set data=folders data.root=FOLDER`, where FOLDER has
+trainA and trainB. With pretrained weights:
+`generator.weights=resnet50.safetensors discriminator.weights=resnet50.safetensors`.
 
 Cost: 10,000 steps at 224 px (100 epochs of some 6,400 pictures), batch 64, a generator of 38 M and a discriminator of
 24 M parameters; meant for several TPU cores or GPUs. Without the floor on structure, as in the paper, the scene blurs.

@@ -4,9 +4,9 @@ The generator starts at the identity and has no norm. The discriminator sees fea
 brushwork appear within minutes; content, PatchNCE and a quality floor preserve the scene. Rounds are ranked by KID on
 a network that no loss uses.
 
-Command: `python -m gqst.train --config photo2painting --workdir runs/mine --set data.root=FOLDER`, where FOLDER has
-trainA (photographs) and trainB (paintings). On two CPU cores, in a quarter of an hour, on crops of pictures at the size
-at which they are used:
+Command: `python -m gqst.train --config photo2painting --workdir runs/mine --set data=folders data.root=FOLDER`, where
+FOLDER has trainA (photographs) and trainB (paintings). On two CPU cores, in a quarter of an hour, on crops of pictures
+at the size at which they are used:
 `--set image_size=128 preprocess.random_scale=(0.6,1.0) batch_size=3 generator.filters=24 generator.blocks=4 steps=1200
 round_every=300 losses.style.weight=0.4 losses.structure.floor=0.6`.
 

@@ -172,6 +172,15 @@ def place(text: str) -> pathlib.Path:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def place_on_disk(text: str) -> pathlib.Path:
+    """Parses the value of a flag that is a path on disk alone."""
+    from gqst import storage
+
+    if storage.is_remote(text):
+        raise argparse.ArgumentTypeError(f"{text} has to be on disk: copy it to the bucket afterwards")
+    return pathlib.Path(text)
+
+
 def pixels(text: str) -> int:
     """Parses the value of a flag that is a number of pixels."""
     if not text.isdecimal() or int(text) == 0:

@@ -1,7 +1,6 @@
 """`python -m gqst.evaluate`: measures a trained generator, or folders of pictures."""
 
 import argparse
-import pathlib
 
 from gqst import cli
 
@@ -56,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--save-statistics",
-        type=pathlib.Path,
+        type=cli.place,
         metavar="FILE.npz",
         help="write the statistics of the style, for --references of later evaluations",
     )
@@ -83,8 +82,8 @@ def main(argv: list[str] | None = None) -> None:
         ),
     )
     parser.add_argument("--no-baselines", action="store_true", help="measure the outputs alone")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all results as JSON")
-    parser.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write the metrics of every picture as CSV")
+    parser.add_argument("--json", type=cli.place, metavar="FILE", help="write all results as JSON")
+    parser.add_argument("--csv", type=cli.place, metavar="FILE", help="write the metrics of every picture as CSV")
     cli.add_import_flag(parser)
     cli.add_process_flags(parser)
     flags = parser.parse_args(argv)

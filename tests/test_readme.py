@@ -81,7 +81,7 @@ def test_the_first_command_trains_and_stylises(folders, environment):
 
 
 @pytest.mark.slow
-def test_every_other_command(folders, environment):
+def test_every_other_command(folders, environment, buckets):
     for command in COMMANDS[2:]:
         if "data=tfds" in command:
             continue  # downloads; tests/data/test_tfds.py covers the source
@@ -103,7 +103,7 @@ def test_every_other_command(folders, environment):
             command = command.replace("host0:8476 --processes 2", f"127.0.0.1:{conftest.free_port()} --processes 1")
         if "gqst.plan" in command:
             small = ["--no-search", "--set", *ALL_SMALL, *FEW_STEPS, *ONE_LAYER, "generator.blocks=1"]
-            done = _call(command, folders, environment, small)
+            done = _call(command, folders, environment | buckets, small)
             installed = importlib.util.find_spec("libtpu") is not None
             assert done.returncode == (0 if installed else 2), done.stderr
             assert installed or done.stderr.endswith("pip install 'gqst[plan]'\n")
@@ -111,7 +111,7 @@ def test_every_other_command(folders, environment):
         # Small pictures: the first command of all stylises the bundled ones.
         command = command.replace("--input demo:photos/test", "--input photos")
         # The last --set wins, so the size of the command itself is shrunk too.
-        _run(command, folders, environment, more=more)
+        _run(command, folders, environment | buckets, more=more)
     assert len(list((folders / "stylised").glob("*.png"))) == 4
     assert (folders / "runs/painting/checkpoints/4").is_dir()
 

@@ -1,7 +1,6 @@
 """`python -m gqst.doctor`: says what is wrong with a data set."""
 
 import argparse
-import pathlib
 
 from gqst import cli
 
@@ -24,12 +23,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--size", type=cli.pixels, default=256, help="side in pixels of training (default: 256)")
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=cli.place,
         default="doctor.html",
         metavar="FILE",
         help="page to write (default: doctor.html)",
     )
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="file for all findings and influences")
+    parser.add_argument("--json", type=cli.place, metavar="FILE", help="file for all findings and influences")
     flags = parser.parse_args(argv)
 
     from gqst.doctor import examine, findings, page

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import pathlib
 
 from gqst import cli
 
@@ -38,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         help="v5e:2x2 (also v4, v5p, v6e; one chip without a shape), h100, a100, l4, t4 (h100:8 for eight), or cpu",
     )
     parser.add_argument("--no-search", action="store_true", help="do not look for the largest batch that fits")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures as JSON")
+    parser.add_argument("--json", type=cli.place, metavar="FILE", help="write all figures as JSON")
     flags = parser.parse_args(argv)
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)

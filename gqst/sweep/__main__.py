@@ -1,7 +1,6 @@
 """`python -m gqst.sweep`: searches for better values of config keys."""
 
 import argparse
-import pathlib
 
 from gqst import cli
 
@@ -19,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     cli.add_config_flags(parser)
     parser.add_argument(
         "--study",
-        type=pathlib.Path,
+        type=cli.place_on_disk,
         required=True,
         help="folder for study.db, a run for each trial, table.csv and front.png",
     )
