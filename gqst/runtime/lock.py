@@ -61,16 +61,14 @@ def held(folder: pathlib.Path) -> Iterator[None]:
 def _leased(folder: pathlib.Path) -> Iterator[None]:
     """The lock of a folder in a bucket: a file made only if there is none, and written again and again."""
     bucket, name = storage.filesystem(folder), f"{folder}/{_NAME}"
-    host, own = socket.gethostname(), uuid.uuid4().hex
-    beats = 0
+    own, beats = uuid.uuid4().hex, 0
 
     def content() -> bytes:
-        holder = {"process": os.getpid(), "host": host, "id": own, "beats": beats}
-        return json.dumps(holder).encode()
+        return json.dumps({**_self(), "id": own, "beats": beats}).encode()
 
     holder = _holder(bucket, name)
     if holder is not None:
-        if not _is_gone(holder, host) and _is_alive(bucket, name, holder):
+        if not _is_gone(holder) and _is_alive(bucket, name, holder):
             raise _in_use(folder, f"process {holder['process']} on {holder['host']}")
         with contextlib.suppress(FileNotFoundError):
             bucket.rm_file(name)
@@ -115,14 +113,23 @@ def _holder(bucket: Any, name: str) -> dict[str, Any] | None:
     """What the lock's file says; None if there is none."""
     try:
         found = json.loads(bucket.cat_file(name))
-        return {"process": found["process"], "host": found["host"], "id": found["id"], "beats": found["beats"]}
+        return {key: found[key] for key in ("process", "host", "boot", "id", "beats")}
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
-def _is_gone(holder: dict[str, Any], host: str) -> bool:
+def _self() -> dict[str, Any]:
+    """This process: its number, its host, and the host's last start, which tells hosts of one name apart."""
+    boot = ""
+    with contextlib.suppress(OSError):
+        boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    return {"process": os.getpid(), "host": socket.gethostname(), "boot": boot}
+
+
+def _is_gone(holder: dict[str, Any]) -> bool:
     """Whether the process that held the lock ran on this host and has ended."""
-    if holder["host"] != host:
+    here = _self()
+    if not here["boot"] or (holder["host"], holder["boot"]) != (here["host"], here["boot"]):
         return False
     try:
         os.kill(int(holder["process"]), 0)
