@@ -7,6 +7,7 @@ apart from their files, and a file appears whole or not at all.
 import contextlib
 import hashlib
 import importlib.util
+import json
 import logging
 import os
 import pathlib
@@ -14,7 +15,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+import uuid
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent import futures
 from typing import Any
 
@@ -23,12 +25,17 @@ from gqst import types
 _PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
 """By scheme, the package that speaks to such buckets; its extra is named like the scheme."""
 
+_MANGLED = tuple(f"{scheme}:/" for scheme in _PACKAGES)
+"""What `pathlib` leaves of the beginning of such a path."""
+
 _LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "s3fs"})
 """Packages whose exceptions say that a bucket cannot be used."""
 
 _log = logging.getLogger("gqst")
 
 _THREADS = 16
+_VERSIONS = ("ETag", "etag", "generation")
+"""What tells two contents of a file apart, as S3 and Google Cloud Storage call it."""
 _LOOK_EVERY = 0.5
 """Seconds between two looks at a folder that is mirrored."""
 _TEMPORARY = (".part", ".lock")
@@ -43,11 +50,15 @@ def path(text: str | os.PathLike[str]) -> pathlib.Path:
     text = os.fspath(text)
     scheme, separator, _ = text.partition("://")
     if not separator or not scheme.isalnum():
+        if text.startswith(_MANGLED):
+            raise types.InputError(f"{text}: give a path in a bucket as text, not as a pathlib.Path")
         return pathlib.Path(text)
     if scheme not in _PACKAGES:
         raise types.InputError(f"{text}: buckets are named gs://... or s3://..., not {scheme}://")
     if importlib.util.find_spec(_PACKAGES[scheme]) is None:
         raise types.InputError(f'{text} needs {_PACKAGES[scheme]}: pip install "gqst[{scheme}]"')
+    # Of the two that epath knows, the one that `filesystem` returns, with the same credentials.
+    os.environ.setdefault("EPATH_USE_TF", "false")
     # It takes its time, which those without a bucket need not wait for.
     from etils import epath
     from fsspec import config
@@ -77,11 +88,16 @@ def filesystem(place: str | os.PathLike[str]) -> Any:
 
 def find(folder: pathlib.Path) -> dict[str, int]:
     """Returns the sizes in bytes of all files in and below a folder in a bucket, by path relative to it."""
+    return {name: info["size"] for name, info in _entries(folder).items()}
+
+
+def _entries(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """What a bucket says of the files in and below a folder, by path relative to it."""
     entries = filesystem(folder).find(str(folder), detail=True)
     top = str(folder).partition("://")[2].rstrip("/") + "/"
     files = {name: info for name, info in entries.items() if info["type"] == "file" and name.startswith(top)}
     # An object whose name ends in a slash stands for an empty folder.
-    return {name.removeprefix(top): info["size"] for name, info in sorted(files.items()) if not name.endswith("/")}
+    return {name.removeprefix(top): info for name, info in sorted(files.items()) if not name.endswith("/")}
 
 
 def fetch(folder: pathlib.Path, names: Iterable[str], local: pathlib.Path) -> None:
@@ -91,7 +107,8 @@ def fetch(folder: pathlib.Path, names: Iterable[str], local: pathlib.Path) -> No
     def one(name: str) -> None:
         target = local / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
+        # Another process may fetch the same.
+        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
         source.get_file(f"{folder}/{name}", str(part))
         os.replace(part, target)
 
@@ -100,7 +117,7 @@ def fetch(folder: pathlib.Path, names: Iterable[str], local: pathlib.Path) -> No
 
 @contextlib.contextmanager
 def on_disk(folder: pathlib.Path, wanted: Callable[[str], bool]) -> Iterator[pathlib.Path]:
-    """Context manager whose value is a folder itself, or a copy of one in a bucket that goes with the context.
+    """Context manager whose value is the folder itself; for one in a bucket, a temporary copy on disk.
 
     Args:
       folder: The folder.
@@ -116,20 +133,39 @@ def on_disk(folder: pathlib.Path, wanted: Callable[[str], bool]) -> Iterator[pat
 
 
 def cached(folder: pathlib.Path, cache: pathlib.Path) -> pathlib.Path:
-    """Returns a copy on disk of a folder in a bucket, which is kept; what is there with the same size stays.
+    """Returns a copy on disk of a folder in a bucket, which is kept until the folder changes.
 
     Args:
       folder: Folder in the bucket.
       cache: Folder on disk for copies of any.
     """
-    local = cache / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    sizes = find(folder)
-    missing = [n for n, size in sizes.items() if not (local / n).is_file() or (local / n).stat().st_size != size]
+    entries = _entries(folder)
+    content = {name: [info.get(key) for key in ("size", *_VERSIONS)] for name, info in entries.items()}
+    key = hashlib.sha256(json.dumps([str(folder), content], default=str).encode()).hexdigest()[:16]
+    missing = [name for name in entries if not (cache / key / name).is_file()]
     if missing:
-        size = sum(sizes[name] for name in missing)
-        _log.info("copying %d files (%.1f MB) of %s to %s", len(missing), size / 1e6, folder, local)
-    fetch(folder, missing, local)
-    return local
+        size = sum(entries[name]["size"] for name in missing)
+        _log.info("copying %d files (%.1f MB) of %s to %s", len(missing), size / 1e6, folder, cache / key)
+    fetch(folder, missing, cache / key)
+    return cache / key
+
+
+def remove(folder: pathlib.Path, *, first: str) -> None:
+    """Deletes a folder in a bucket, beginning with the files of a name.
+
+    Libraries take the name of a folder for a pattern; files are named as they are.
+    """
+    bucket = filesystem(folder)
+    names = sorted(find(folder), key=lambda name: os.path.basename(name) != first)
+    ends = [name for name in names if os.path.basename(name) == first]
+    for part in (ends, names[len(ends) :]):
+        _in_threads(lambda name: bucket.rm_file(f"{folder}/{name}"), part)
+
+
+def copy(folder: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies a folder in a bucket to another place there."""
+    bucket = filesystem(folder)
+    _in_threads(lambda name: bucket.cp_file(f"{folder}/{name}", f"{target}/{name}"), find(folder))
 
 
 class Mirror:
@@ -144,6 +180,8 @@ class Mirror:
     def __init__(self, remote: pathlib.Path, *, last: str, ignored: str, wanted: Callable[[str], bool], every: float):
         """Copies what the bucket has to disk, and starts the thread.
 
+        Folders called by a number are complete or left out, and then removed from the bucket.
+
         Args:
           remote: Folder in the bucket.
           last: Name of the file that says that the folder around it is complete: copied last, removed first.
@@ -151,10 +189,18 @@ class Mirror:
           wanted: Whether a file, by its path relative to the folder, is mirrored.
           every: Seconds between two copies; a folder that is complete is copied at once.
         """
-        self.local = pathlib.Path(tempfile.mkdtemp(prefix="gqst-"))
         self._remote, self._last, self._ignored, self._wanted = remote, last, ignored, wanted
-        fetch(remote, [name for name in find(remote) if self._is_mirrored(name)], self.local)
-        self._copied = self._stamps()
+        names = [name for name in find(remote) if self._is_mirrored(name)]
+        known = frozenset(names)
+        broken = {name for name in names if not self._is_whole(name, known)}
+        self.local = pathlib.Path(tempfile.mkdtemp(prefix="gqst-"))
+        try:
+            fetch(remote, [name for name in names if name not in broken], self.local)
+        except BaseException:
+            shutil.rmtree(self.local, ignore_errors=True)
+            raise
+        self._copied: dict[str, tuple[int, int] | None] = {**self._stamps(), **dict.fromkeys(broken)}
+        self._told = False
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._every = every
@@ -171,30 +217,44 @@ class Mirror:
         with self._lock:
             now = self._stamps()
             changed = [name for name, stamp in now.items() if self._copied.get(name) != stamp]
-            gone = [name for name in self._copied if name not in now]
+            gone = {name for name in self._copied if name not in now}
+            # A folder that is being deleted is not complete any more, whatever goes first.
+            gone |= {end for end in self._copied if self._is_last(end) and any(self._below(name, end) for name in gone)}
+
+            vanished: list[str] = []
 
             def copy(name: str) -> None:
+                if self._is_last(name) and any(self._below(other, name) for other in vanished):
+                    return
                 try:
                     target.put_file(str(self.local / name), f"{self._remote}/{name}")
                 except FileNotFoundError:
                     # It is gone since: a checkpoint that is not kept, a file that was temporary.
+                    if (self.local / name).exists():
+                        raise
+                    vanished.append(name)
                     return
                 self._copied[name] = now[name]
 
             def remove(name: str) -> None:
-                target.rm_file(f"{self._remote}/{name}")
+                with contextlib.suppress(FileNotFoundError):
+                    target.rm_file(f"{self._remote}/{name}")
                 del self._copied[name]
 
-            for names, act in ((changed, copy), (gone, remove)):
-                ends = [name for name in names if os.path.basename(name) == self._last]
-                others = [name for name in names if os.path.basename(name) != self._last]
-                for part in (others, ends) if act is copy else (ends, others):
-                    _in_threads(act, part)
+            _in_threads(copy, [name for name in changed if not self._is_last(name)])
+            _in_threads(copy, [name for name in changed if self._is_last(name)])
+            _in_threads(remove, [name for name in gone if self._is_last(name)])
+            _in_threads(remove, [name for name in gone if not self._is_last(name)])
 
     def try_to_push(self) -> None:
-        """Copies what has changed; what a bucket refuses now, it may take the next time."""
-        with contextlib.suppress(Exception):
+        """Copies what has changed; what a bucket refuses now, it may take the next time, which a warning says."""
+        try:
             self.push()
+            self._told = False
+        except Exception as error:
+            if not self._told:
+                _log.warning("%s does not take files now (%s): trying again", self._remote, reason(error))
+            self._told = True
 
     def close(self) -> None:
         """Copies for the last time and removes the folder on disk, unless copying failed.
@@ -221,7 +281,7 @@ class Mirror:
 
     def _is_complete(self) -> bool:
         """Whether a folder has become complete since the last copy: it is copied at once."""
-        return any(os.path.basename(name) == self._last for name in self._stamps().keys() - self._copied.keys())
+        return any(self._is_last(name) for name in self._stamps().keys() - self._copied.keys())
 
     def _stamps(self) -> dict[str, tuple[int, int]]:
         """The time and size of each file on disk that is to be copied."""
@@ -237,6 +297,18 @@ class Mirror:
                         continue
                     stamps[relative] = (found.st_mtime_ns, found.st_size)
         return dict(sorted(stamps.items()))
+
+    def _is_last(self, name: str) -> bool:
+        return os.path.basename(name) == self._last
+
+    def _below(self, name: str, end: str) -> bool:
+        """Whether a file is in the folder, or below it, that another one ends."""
+        return name.startswith(os.path.dirname(end) + "/")
+
+    def _is_whole(self, name: str, names: Container[str]) -> bool:
+        """Whether a file of the bucket is in no folder called by a number, or in one that its last file ends."""
+        folders = [parent for parent in pathlib.PurePosixPath(name).parents if parent.name.isdecimal()]
+        return all(f"{parent}/{self._last}" in names for parent in folders)
 
     def _is_mirrored(self, name: str) -> bool:
         return not name.endswith(_TEMPORARY) and self._ignored not in name and self._wanted(name)

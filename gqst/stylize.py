@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from gqst import cli
+from gqst import cli, storage
 
 if TYPE_CHECKING:
     from gqst.inference.generator import Generator
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     from gqst.inference import inputs
 
     suffix = None if flags.format == "keep" else f".{flags.format}"
-    found = inputs.collect(flags.input, cli.place(flags.output), suffix=suffix, depth=flags.depth)
+    found = inputs.collect(flags.input, storage.path(flags.output), suffix=suffix, depth=flags.depth)
     index, count = flags.share
     found = inputs.Inputs(found.jobs[index::count], found.left_out)
     if flags.dry_run:
@@ -213,7 +213,7 @@ def _stylize(flags: argparse.Namespace, found: Any) -> int:
 
     with progress.Counter("stylising") as counter:
         report = batch.stylize(generator, found, options, progress=counter, on_end=on_end)
-    print(reports.text(report, cli.place(flags.output), checkpoint=generator.step))
+    print(reports.text(report, storage.path(flags.output), checkpoint=generator.step))
     return 1 if report.count("failed") else 0
 
 
@@ -236,7 +236,7 @@ def _standard_input(flags: argparse.Namespace) -> int:
     from gqst import types
     from gqst.pictures import decode, files
 
-    output = cli.place(flags.output)
+    output = storage.path(flags.output)
     to_file = flags.output != _STANDARD
     if flags.input != [_STANDARD] or (to_file and output.suffix.lower() not in files.FORMATS):
         raise types.InputError("--input - is a single picture: give --output - or a file, such as out.png")

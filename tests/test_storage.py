@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -66,14 +67,17 @@ def test_files_are_found_by_relative_path_and_copied(bucket, tmp_path):
     assert [p.read_text() for p in (tmp_path / "copy").rglob("*.txt")] == ["one"]
 
 
-def test_a_copy_is_kept_and_only_what_changed_is_fetched(bucket, tmp_path):
+def test_a_copy_is_kept_until_the_folder_changes(bucket, tmp_path, monkeypatch):
     for name in ("a", "b"):
         (bucket / name).write_text("old")
     local = storage.cached(bucket, tmp_path)
-    (local / "a").write_text("own")
-    (bucket / "b").write_text("longer")
-    assert storage.cached(bucket, tmp_path) == local
-    assert {p.name: p.read_text() for p in local.iterdir()} == {"a": "own", "b": "longer"}
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "fetch", lambda folder, names, local: pytest.fail(str(names)) if names else None)
+        assert storage.cached(bucket, tmp_path) == local
+    (bucket / "b").write_text("new")
+    changed = storage.cached(bucket, tmp_path)
+    assert {p.name: p.read_text() for p in changed.iterdir()} == {"a": "old", "b": "new"}
+    assert {p.name: p.read_text() for p in local.iterdir()} == {"a": "old", "b": "old"}
 
 
 def test_an_output_appears_whole_or_not_at_all(bucket):
@@ -158,10 +162,92 @@ def test_a_lock_without_a_sign_of_life_is_taken_over(bucket, monkeypatch, how):
     ended.wait()
     holder = {**lock._self(), "process": ended.pid, "id": "0", "beats": 3}
     if how == "silent":
-        holder["boot"] = "another"
+        holder["space"] = "another"
     (bucket / ".lock").write_text(json.dumps(holder))
     with lock.held(bucket):
         assert json.loads((bucket / ".lock").read_text())["process"] == os.getpid()
+
+
+def test_the_lock_of_a_run_on_disk_that_was_copied_is_taken_over(bucket, monkeypatch):
+    monkeypatch.setattr(lock, "_EVERY", 0.3)
+    monkeypatch.setattr(lock, "_STALE", 1.0)
+    (bucket / ".lock").write_text("process 4711 on laptop\n")
+    with lock.held(bucket):
+        assert json.loads((bucket / ".lock").read_text())["process"] == os.getpid()
+
+
+def test_a_lock_that_was_taken_over_is_left_alone_and_ends_the_run(bucket, monkeypatch, caplog):
+    monkeypatch.setattr(lock, "_EVERY", 0.3)
+    asked = []
+    monkeypatch.setattr(lock.os, "kill", lambda process, number: asked.append((process, number)))
+    other = {**lock._self(), "process": 1, "host": "new", "id": "1", "beats": 0}
+    with lock.held(bucket):
+        (bucket / ".lock").write_text(json.dumps(other))
+        deadline = time.monotonic() + 30
+        while not asked and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert asked == [(os.getpid(), signal.SIGTERM)]
+    assert f"{bucket} was taken over by process 1 on new: this run stops" in caplog.text
+    assert json.loads((bucket / ".lock").read_text()) == other
+
+
+def test_a_folder_that_is_not_complete_is_not_taken_and_goes(bucket):
+    (bucket / "checkpoints" / "20" / "state" / "data").write_text("half")
+    (bucket / "checkpoints" / "10" / "END").write_text("")
+    mirror = _mirror(bucket)
+    assert [p.name for p in (mirror.local / "checkpoints").iterdir()] == ["10"]
+    mirror.close()
+    assert storage.find(bucket) == {"checkpoints/10/END": 0}
+
+
+def test_a_bucket_that_is_gone_loses_nothing(bucket, monkeypatch):
+    mirror = _mirror(bucket)
+    (mirror.local / "log").write_text("1\n")
+
+    class Gone:
+        def put_file(self, local, remote):
+            raise FileNotFoundError("The specified bucket does not exist")
+
+    monkeypatch.setattr(storage, "filesystem", lambda place: Gone())
+    with pytest.raises(types.InputError, match=f"does not exist; what could not be copied is in {mirror.local}"):
+        mirror.close()
+    shutil.rmtree(mirror.local)
+
+
+def test_what_is_not_taken_is_told_once(bucket, monkeypatch, caplog):
+    mirror = _mirror(bucket)
+    (mirror.local / "log").write_text("1\n")
+
+    class Refusing:
+        def put_file(self, local, remote):
+            raise PermissionError("Access Denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "filesystem", lambda place: Refusing())
+        mirror.try_to_push()
+        mirror.try_to_push()
+    assert caplog.text.count("does not take files now (Access Denied): trying again") == 1
+    mirror.close()
+    assert storage.find(bucket) == {"log": 2}
+
+
+def test_a_folder_goes_by_its_own_name_not_by_a_pattern(bucket):
+    for name in ("run[1]/20/END", "run[1]/20/data", "run1/20/END"):
+        storage.filesystem(bucket).pipe_file(f"{bucket}/{name}", b"")
+    storage.copy(bucket / "run[1]" / "20", bucket / "aside")
+    storage.remove(bucket / "run[1]" / "20", first="END")
+    assert sorted(storage.find(bucket)) == ["aside/END", "aside/data", "run1/20/END"]
+
+
+def test_a_path_that_pathlib_has_mangled_is_refused():
+    with pytest.raises(types.InputError, match=r"^gs:/b/run: give a path in a bucket as text"):
+        storage.path(pathlib.Path("gs://b/run"))
+
+
+def test_outputs_never_make_a_bucket(buckets):
+    with pytest.raises(FileNotFoundError):
+        files.write(storage.path("s3://mistyped/a.png"), files.Picture(np.zeros((4, 4, 3), np.uint8)))
+    assert not storage.filesystem("s3://mistyped").exists("mistyped")
 
 
 def test_pictures_in_a_bucket_are_those_on_disk(bucket):

@@ -62,7 +62,7 @@ def write_json(
         "network": NETWORK,
         "influences": raised,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path)
     files.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -91,7 +91,7 @@ def write(
         sections=sections,
         footer=f"Outliers, strays and influences are measured in features of {NETWORK}, which no loss uses.",
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path)
     files.write_text(path, page)
 
 

@@ -50,7 +50,7 @@ class FeatureSet:
           path: Path of the file.
           about: Conditions under which they were computed, such as the network and the size of the pictures.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path)
         labels = {key: np.asarray(value) for key, value in about.items()}
         arrays = {"rows": self.rows, **self.moments.to_arrays(), **labels}
         with files.atomic(path) as part, part.open("wb") as file:

@@ -70,7 +70,7 @@ def write_json(path: pathlib.Path, about: Mapping[str, str | int], measured: Map
         picture: {name: _number(value) for name, value in values.items()}
         for picture, values in outputs.pictures.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path)
     files.write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -83,7 +83,7 @@ def write_csv(path: pathlib.Path, outputs: results.Result) -> None:
     for picture, values in outputs.pictures.items():
         rows.writerow([picture, *(values.get(name, "") for name in names)])
     rows.writerow(["(all)", *(outputs.means[name] for name in names)])
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path)
     # Names in bytes that are no UTF-8 are written escaped.
     files.write_text(path, buffer.getvalue().encode("utf-8", "backslashreplace").decode())
 

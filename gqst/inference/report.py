@@ -136,7 +136,7 @@ def write_json(path: pathlib.Path, report: Report, about: Mapping[str, Any]) -> 
         "compiled": report.compiled,
         "pictures": [_as_dict(entry) for entry in report.entries],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path)
     # In ASCII, so that names in bytes that are no UTF-8 can be written too.
     files.write_text(path, json.dumps(content, indent=1) + "\n")
 

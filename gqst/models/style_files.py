@@ -18,7 +18,7 @@ import safetensors.numpy
 from flax import linen as nn
 from flax import traverse_util
 
-from gqst import config, overrides, registry, types
+from gqst import config, overrides, registry, storage, types
 from gqst.models import base as models
 from gqst.pictures import files
 
@@ -120,7 +120,7 @@ def write(
     if not _finite(tensors):
         raise types.InputError(f"{path} is not written: some weights are too large for {dtype}; choose float32")
     said = {"format": _FORMAT, "config": overrides.to_json(cfg), "card": json.dumps(card, sort_keys=True)}
-    with files.atomic(pathlib.Path(path)) as part:
+    with files.atomic(storage.path(path)) as part:
         part.write_bytes(safetensors.numpy.save(tensors, said | {"checksum": _checksum(tensors, said)}))
 
 

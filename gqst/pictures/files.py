@@ -215,8 +215,7 @@ def write(path: pathlib.Path, picture: Picture, *, quality: int | None = None) -
         content = encode(picture, path.suffix, quality=quality)
     except UnwritableError as error:
         raise UnwritableError(error.reason, str(path)) from error
-    if not storage.is_remote(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     with atomic(path) as part:
         part.write_bytes(content)
 
@@ -240,6 +239,12 @@ def write_picture(path: str | os.PathLike[str], picture: Float[Any, "h w 3"]) ->
     if file.suffix.lower() not in FORMATS:
         raise types.InputError(f"{file} ends in no format that can be written: {', '.join(FORMATS)}")
     write(file, Picture(decode.to_bytes(np.asarray(picture, np.float32))))
+
+
+def make_folder(path: pathlib.Path) -> None:
+    """Creates the folder of a file on disk; in a bucket there are none, and a bucket is never made by mistake."""
+    if not storage.is_remote(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ class History:
 
     Attributes:
       workdir: Folder of the run.
-      place: The same as its user names it.
+      place: The folder as its user named it.
       config: The experiment.
       base: Name of the bundled config that differs least from it.
       differences: Values by dotted key that differ from that config: the bundled one's, and the run's.
@@ -93,7 +93,7 @@ def read(workdir: pathlib.Path, *, place: pathlib.Path | None = None) -> History
     """
     path = workdir / "config.json"
     if not path.is_file():
-        raise types.InputError(f"{workdir} holds no run: there is no config.json in it")
+        raise types.InputError(f"{place or workdir} holds no run: there is no config.json in it")
     cfg = overrides.from_json(path.read_text(encoding="utf-8"), origin=str(path))
     base, differences = _nearest(cfg)
     losses: dict[str, Points] = {}

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pathlib
+import signal
 import socket
 import threading
 import time
@@ -69,21 +70,33 @@ def _leased(folder: pathlib.Path) -> Iterator[None]:
     holder = _holder(bucket, name)
     if holder is not None:
         if not _is_gone(holder) and _is_alive(bucket, name, holder):
-            raise _in_use(folder, f"process {holder['process']} on {holder['host']}")
+            raise _in_use(folder, _told(holder))
         with contextlib.suppress(FileNotFoundError):
             bucket.rm_file(name)
     try:
         bucket.pipe_file(name, content(), mode="create")
     except FileExistsError:
         raise _in_use(folder, "another process") from None
+    if holder is not None:
+        # Two that take over at the same moment remove each other's file.
+        time.sleep(_EVERY / 10)
+        other = _holder(bucket, name)
+        if other is None or other["id"] != own:
+            raise _in_use(folder, "another process")
     closed = threading.Event()
 
     def live() -> None:
         nonlocal beats
         while not closed.wait(_EVERY):
-            beats += 1
             # One that fails is made up for by the next.
             with contextlib.suppress(Exception):
+                holder = _holder(bucket, name)
+                if holder is not None and holder["id"] != own:
+                    # This process was asleep, or cut off, for too long.
+                    _log.error("%s was taken over by %s: this run stops", folder, _told(holder))
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+                beats += 1
                 bucket.pipe_file(name, content())
 
     thread = threading.Thread(target=live, name="gqst-lock", daemon=True)
@@ -94,7 +107,9 @@ def _leased(folder: pathlib.Path) -> Iterator[None]:
         closed.set()
         thread.join()
         with contextlib.suppress(Exception):
-            bucket.rm_file(name)
+            last = _holder(bucket, name)
+            if last is not None and last["id"] == own:
+                bucket.rm_file(name)
 
 
 def _is_alive(bucket: Any, name: str, holder: dict[str, Any]) -> bool:
@@ -110,26 +125,34 @@ def _is_alive(bucket: Any, name: str, holder: dict[str, Any]) -> bool:
 
 
 def _holder(bucket: Any, name: str) -> dict[str, Any] | None:
-    """What the lock's file says; None if there is none."""
+    """What the lock's file says; None if there is none. That of a run on disk which was copied says nothing."""
     try:
-        found = json.loads(bucket.cat_file(name))
-        return {key: found[key] for key in ("process", "host", "boot", "id", "beats")}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        found: Any = bucket.cat_file(name)
+    except FileNotFoundError:
         return None
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        content = json.loads(found)
+        return {key: content[key] for key in (*_self(), "id", "beats")}
+    return {"id": found}
+
+
+def _told(holder: dict[str, Any]) -> str:
+    return f"process {holder['process']} on {holder['host']}" if "process" in holder else "another process"
 
 
 def _self() -> dict[str, Any]:
-    """This process: its number, its host, and the host's last start, which tells hosts of one name apart."""
-    boot = ""
+    """This process: its number, its host, and where that number means it, as hosts and containers share names."""
+    space = ""
     with contextlib.suppress(OSError):
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-    return {"process": os.getpid(), "host": socket.gethostname(), "boot": boot}
+        space = f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    return {"process": os.getpid(), "host": socket.gethostname(), "space": space}
 
 
 def _is_gone(holder: dict[str, Any]) -> bool:
     """Whether the process that held the lock ran on this host and has ended."""
     here = _self()
-    if not here["boot"] or (holder["host"], holder["boot"]) != (here["host"], here["boot"]):
+    if not here["space"] or any(holder.get(key) != here[key] for key in ("host", "space")):
         return False
     try:
         os.kill(int(holder["process"]), 0)

@@ -32,7 +32,9 @@ _log = logging.getLogger("gqst")
 
 _STATE, _EMA = "state", "ema"
 METADATA = "_CHECKPOINT_METADATA"
-"""File that Orbax writes last into a checkpoint."""
+"""File that Orbax writes last into a checkpoint on disk."""
+_COMMITTED = "commit_success.txt"
+"""File that Orbax writes last into a checkpoint in gs://."""
 _ARRAYS = "/d/"
 """Folder of the files that hold the arrays of a checkpoint."""
 UNFINISHED = ".orbax-checkpoint-tmp"
@@ -158,18 +160,24 @@ class Checkpoints:
         for step in steps:
             folder = self.directory / str(step)
             if storage.is_remote(folder):
-                storage.filesystem(folder).rm(str(folder), recursive=True)
+                storage.remove(folder, first=_COMMITTED)
             else:
                 shutil.rmtree(folder)
 
     def _set_aside(self, broken: Sequence[tuple[int, str]], good: int) -> None:
         for step, reason in broken:
             aside = self.directory.parent / "corrupt"
-            aside.mkdir(exist_ok=True)
+            if not storage.is_remote(aside):
+                aside.mkdir(exist_ok=True)
             target = aside / str(step)
             while target.exists():
                 target = target.with_name(target.name + "_")
-            (self.directory / str(step)).rename(target)
+            broken_one = self.directory / str(step)
+            if storage.is_remote(target):
+                storage.copy(broken_one, target)
+                storage.remove(broken_one, first=_COMMITTED)
+            else:
+                broken_one.rename(target)
             _log.warning(
                 "checkpoint %d cannot be read (%s); it is moved to %s, going on from checkpoint %d",
                 step,
@@ -202,7 +210,7 @@ def load_ema(
     """
     if not directory.is_dir():
         raise types.InputError(f"no checkpoints in {directory.parent}: train there first")
-    with _readable(directory) as (folder, fetch), ocp.training.Checkpointer(storage.absolute(folder)) as manager:
+    with _readable(directory, _EMA) as (folder, fetch), ocp.training.Checkpointer(storage.absolute(folder)) as manager:
         steps = [entry.step for entry in manager.checkpoints]
         wanted = list(reversed(steps))
         if isinstance(which, int):
@@ -247,7 +255,7 @@ def load_discriminators(directory: pathlib.Path, step: int, abstract: Mapping[st
     context.pytree.loading.partial_load = True
     try:
         with (
-            _readable(directory) as (folder, fetch),
+            _readable(directory, _STATE) as (folder, fetch),
             context,
             ocp.training.Checkpointer(storage.absolute(folder)) as manager,
         ):
@@ -273,7 +281,8 @@ def exists(directory: pathlib.Path) -> bool:
 
 
 def _steps(directory: pathlib.Path) -> list[int]:
-    return [int(path.parent.name) for path in directory.glob(f"*/{METADATA}") if path.parent.name.isdecimal()]
+    last = _COMMITTED if storage.is_remote(directory) and is_native(directory) else METADATA
+    return [int(path.parent.name) for path in directory.glob(f"*/{last}") if path.parent.name.isdecimal()]
 
 
 def _note(folder: pathlib.Path) -> Any:
@@ -286,19 +295,20 @@ def is_native(directory: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def _readable(directory: pathlib.Path) -> Iterator[tuple[pathlib.Path, Callable[[int], None]]]:
+def _readable(directory: pathlib.Path, item: str) -> Iterator[tuple[pathlib.Path, Callable[[int], None]]]:
     """Context manager whose value is a folder that Orbax reads, and a function to call before it reads a step.
 
-    That of a bucket that Orbax cannot read is a copy on disk, in which only steps that are wanted have their arrays.
+    That of a bucket that Orbax cannot read is a copy on disk, which has only the arrays of one item of wanted steps.
     """
     if is_native(directory):
         yield directory, lambda step: None
         return
-    names = storage.find(directory)
+    every = storage.find(directory)
+    names = [name for name in every if f"{name.partition('/')[0]}/{METADATA}" in every]
     with tempfile.TemporaryDirectory(prefix="gqst-") as folder:
         local = pathlib.Path(folder)
         storage.fetch(directory, [name for name in names if _ARRAYS not in name], local)
-        yield local, lambda step: storage.fetch(directory, [n for n in names if n.startswith(f"{step}/")], local)
+        yield local, lambda step: storage.fetch(directory, [n for n in names if n.startswith(f"{step}/{item}/")], local)
 
 
 def check_space(directory: pathlib.Path, needed: int) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import glob
 import json
 import logging
 import pathlib
@@ -269,6 +270,9 @@ def _files_of(workdir: pathlib.Path, stack: contextlib.ExitStack) -> tuple[pathl
     if not storage.is_remote(workdir):
         return workdir, lambda: None
     native = checkpoint.is_native(workdir)
+    if glob.has_magic(str(workdir)):
+        # Libraries take it for a pattern, and would delete checkpoints of the runs that it matches.
+        raise types.InputError(f"{workdir}: the name of a run in a bucket has none of * ? [")
     if processes.is_distributed() and not native:
         raise types.InputError(
             f"{workdir}: several processes share a run on storage that all of them see, or in gs://, not in s3://"

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from gqst import types
+from gqst import storage, types
 from gqst.training import checkpoint, state
 from gqst.training.recipe import Recipe
 from tests import conftest
@@ -254,6 +254,24 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(run, damage, caplog):
     store.save(_tiny(30), {"data": {}, "best": None})
     store.close()
     _equal(_restore(run)[0][0], _tiny(30))
+
+
+def test_in_a_bucket_a_damaged_checkpoint_gives_way_too(run, buckets, tmp_path, caplog):
+    where = storage.path(f"gs://runs/{tmp_path.name}")
+    bucket = storage.filesystem(where)
+    _write(where, 10, 20, 30, best=20)
+    assert sorted(checkpoint._steps(where / "checkpoints")) == [10, 20, 30]
+    # Not committed: it was being written when the run was killed.
+    bucket.rm_file(f"{where}/checkpoints/30/commit_success.txt")
+    assert sorted(checkpoint._steps(where / "checkpoints")) == [10, 20]
+    for name in storage.find(where / "checkpoints" / "20" / "ema"):
+        if "/d/" in name:
+            bucket.pipe_file(f"{where}/checkpoints/20/ema/{name}", b"")
+    (restored, _), steps = _restore(where)
+    _equal(restored, _tiny(10))
+    assert steps == [10] and f"moved to {where}/corrupt/20" in caplog.text
+    assert "commit_success.txt" in storage.find(where / "corrupt" / "20")
+    assert _load(where, "last")[1] == 10
 
 
 def test_two_damaged_ones_and_an_earlier_one_aside(run, caplog):
