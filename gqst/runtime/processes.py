@@ -22,6 +22,9 @@ from gqst import types
 LOST_SECONDS = 30
 """Seconds of silence after which a process counts as lost."""
 
+_MEETING_SECONDS = 600
+_meetings = itertools.count()
+
 _T = TypeVar("_T")
 
 # Prints the last line that it received, unless that is empty, once the sending process has ended.
@@ -114,6 +117,17 @@ def all_gather(value: Any) -> list[Any]:
     if not is_distributed():
         return [value]
     return [json.loads(part) for part in _all_gather_bytes(json.dumps(value).encode())]
+
+
+def meet() -> None:
+    """Waits until all processes are here, ten minutes at most, where collectives on CPUs wait for half a minute."""
+    if not is_distributed():
+        return
+    # It takes its time, which a single process need not wait for.
+    from orbax.checkpoint import multihost
+
+    everyone = set(range(jax.process_count()))
+    multihost.sync_global_processes(f"gqst-{next(_meetings)}", timeout=_MEETING_SECONDS, processes=everyone)
 
 
 def process_slice() -> slice:

@@ -175,6 +175,8 @@ def opened(
             run_log.decision(0, start.note)
             judge = "; its discriminator is new" if recipe.adversarial and not start.discriminators else ""
             bar.say(f"starting with the generator of {cfg.start_from}, step {start.note['of_step']}{judge}")
+        # 6. Processes take different times to read a checkpoint, and the first step waits only so long for all of them.
+        processes.meet()
         yield Run(
             config=cfg,
             workdir=workdir,
