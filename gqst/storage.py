@@ -25,8 +25,9 @@ from gqst import types
 _PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
 """By scheme, the package that speaks to such buckets; its extra is named like the scheme."""
 
+_BEGINNINGS = tuple(f"{scheme}://" for scheme in _PACKAGES)
 _MANGLED = tuple(f"{scheme}:/" for scheme in _PACKAGES)
-"""What `pathlib` leaves of the beginning of such a path."""
+"""What `pathlib` leaves of these."""
 
 _LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "s3fs"})
 """Packages whose exceptions say that a bucket cannot be used."""
@@ -71,7 +72,7 @@ def path(text: str | os.PathLike[str]) -> pathlib.Path:
 
 def is_remote(place: str | os.PathLike[str]) -> bool:
     """Returns whether a path is in a bucket."""
-    return os.fspath(place).startswith(tuple(f"{scheme}://" for scheme in _PACKAGES))
+    return os.fspath(place).startswith(_BEGINNINGS)
 
 
 def absolute(place: pathlib.Path) -> pathlib.Path:
@@ -151,21 +152,28 @@ def cached(folder: pathlib.Path, cache: pathlib.Path) -> pathlib.Path:
 
 
 def remove(folder: pathlib.Path, *, first: str) -> None:
-    """Deletes a folder in a bucket, beginning with the files of a name.
+    """Deletes a folder, on disk or in a bucket; there the files called `first` go first.
 
-    Libraries take the name of a folder for a pattern; files are named as they are.
+    Libraries take the name of a folder in a bucket for a pattern; files are named as they are.
     """
+    if not is_remote(folder):
+        shutil.rmtree(folder)
+        return
     bucket = filesystem(folder)
-    names = sorted(find(folder), key=lambda name: os.path.basename(name) != first)
-    ends = [name for name in names if os.path.basename(name) == first]
-    for part in (ends, names[len(ends) :]):
+    others, ends = _parted(find(folder), first)
+    for part in (ends, others):
         _in_threads(lambda name: bucket.rm_file(f"{folder}/{name}"), part)
 
 
-def copy(folder: pathlib.Path, target: pathlib.Path) -> None:
-    """Copies a folder in a bucket to another place there."""
+def move(folder: pathlib.Path, target: pathlib.Path, *, first: str) -> None:
+    """Moves a folder to another place on the same disk or in the same bucket; the old one goes as `remove` does it."""
+    if not is_remote(folder):
+        target.parent.mkdir(exist_ok=True)
+        folder.rename(target)
+        return
     bucket = filesystem(folder)
     _in_threads(lambda name: bucket.cp_file(f"{folder}/{name}", f"{target}/{name}"), find(folder))
+    remove(folder, first=first)
 
 
 class Mirror:
@@ -241,10 +249,12 @@ class Mirror:
                     target.rm_file(f"{self._remote}/{name}")
                 del self._copied[name]
 
-            _in_threads(copy, [name for name in changed if not self._is_last(name)])
-            _in_threads(copy, [name for name in changed if self._is_last(name)])
-            _in_threads(remove, [name for name in gone if self._is_last(name)])
-            _in_threads(remove, [name for name in gone if not self._is_last(name)])
+            others, ends = _parted(changed, self._last)
+            _in_threads(copy, others)
+            _in_threads(copy, ends)
+            others, ends = _parted(gone, self._last)
+            _in_threads(remove, ends)
+            _in_threads(remove, others)
 
     def try_to_push(self) -> None:
         """Copies what has changed; what a bucket refuses now, it may take the next time, which a warning says."""
@@ -324,6 +334,14 @@ def reason(error: BaseException) -> str:
 def is_refusal(error: BaseException) -> bool:
     """Returns whether an exception comes from a library that speaks to buckets."""
     return type(error).__module__.partition(".")[0] in _LIBRARIES
+
+
+def _parted(names: Iterable[str], last: str) -> tuple[list[str], list[str]]:
+    """Returns the files that have another name than `last`, in whatever folder, and those that have it."""
+    parts: tuple[list[str], list[str]] = ([], [])
+    for name in names:
+        parts[os.path.basename(name) == last].append(name)
+    return parts
 
 
 def _in_threads(act: Callable[[str], None], names: Iterable[str]) -> None:

@@ -31,8 +31,18 @@ def bucket(request, buckets, tmp_path) -> pathlib.Path:
     return storage.path(f"{request.param}://runs/{tmp_path.name}")
 
 
-def _mirror(remote: pathlib.Path, every: float = 1e9) -> storage.Mirror:
-    return storage.Mirror(remote, last="END", ignored=".unfinished", wanted=lambda name: name != "own", every=every)
+def _mirror(remote: pathlib.Path) -> storage.Mirror:
+    return storage.Mirror(remote, last="END", ignored=".unfinished", wanted=lambda name: name != "own", every=1e9)
+
+
+class _Failing:
+    """A file system that takes no file."""
+
+    def __init__(self, error: Exception):
+        self._error = error
+
+    def put_file(self, local, remote):
+        raise self._error
 
 
 def test_paths_on_disk_stay_what_they_are():
@@ -131,12 +141,7 @@ def test_a_folder_is_copied_at_once_when_it_is_complete_and_its_end_is_last(buck
 def test_what_cannot_be_copied_at_the_end_is_kept(bucket, monkeypatch):
     mirror = _mirror(bucket)
     (mirror.local / "log").write_text("1\n")
-
-    class Refusing:
-        def put_file(self, local, remote):
-            raise PermissionError("Access Denied")
-
-    monkeypatch.setattr(storage, "filesystem", lambda place: Refusing())
+    monkeypatch.setattr(storage, "filesystem", lambda place: _Failing(PermissionError("Access Denied")))
     with pytest.raises(types.InputError, match="Access Denied; what could not be copied is in ") as raised:
         mirror.close()
     left = pathlib.Path(str(raised.value).rpartition(" ")[2])
@@ -203,12 +208,8 @@ def test_a_folder_that_is_not_complete_is_not_taken_and_goes(bucket):
 def test_a_bucket_that_is_gone_loses_nothing(bucket, monkeypatch):
     mirror = _mirror(bucket)
     (mirror.local / "log").write_text("1\n")
-
-    class Gone:
-        def put_file(self, local, remote):
-            raise FileNotFoundError("The specified bucket does not exist")
-
-    monkeypatch.setattr(storage, "filesystem", lambda place: Gone())
+    gone = _Failing(FileNotFoundError("The specified bucket does not exist"))
+    monkeypatch.setattr(storage, "filesystem", lambda place: gone)
     with pytest.raises(types.InputError, match=f"does not exist; what could not be copied is in {mirror.local}"):
         mirror.close()
     shutil.rmtree(mirror.local)
@@ -217,13 +218,8 @@ def test_a_bucket_that_is_gone_loses_nothing(bucket, monkeypatch):
 def test_what_is_not_taken_is_told_once(bucket, monkeypatch, caplog):
     mirror = _mirror(bucket)
     (mirror.local / "log").write_text("1\n")
-
-    class Refusing:
-        def put_file(self, local, remote):
-            raise PermissionError("Access Denied")
-
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "filesystem", lambda place: Refusing())
+        patch.setattr(storage, "filesystem", lambda place: _Failing(PermissionError("Access Denied")))
         mirror.try_to_push()
         mirror.try_to_push()
     assert caplog.text.count("does not take files now (Access Denied): trying again") == 1
@@ -234,8 +230,7 @@ def test_what_is_not_taken_is_told_once(bucket, monkeypatch, caplog):
 def test_a_folder_goes_by_its_own_name_not_by_a_pattern(bucket):
     for name in ("run[1]/20/END", "run[1]/20/data", "run1/20/END"):
         storage.filesystem(bucket).pipe_file(f"{bucket}/{name}", b"")
-    storage.copy(bucket / "run[1]" / "20", bucket / "aside")
-    storage.remove(bucket / "run[1]" / "20", first="END")
+    storage.move(bucket / "run[1]" / "20", bucket / "aside", first="END")
     assert sorted(storage.find(bucket)) == ["aside/END", "aside/data", "run1/20/END"]
 
 

@@ -120,7 +120,7 @@ def all_gather(value: Any) -> list[Any]:
 
 
 def meet() -> None:
-    """Waits until all processes are here, ten minutes at most, where collectives on CPUs wait for half a minute."""
+    """Waits until all processes are here, ten minutes at most; a collective on CPUs waits half a minute only."""
     if not is_distributed():
         return
     # It takes its time, which a single process need not wait for.

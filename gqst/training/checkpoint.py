@@ -158,26 +158,14 @@ class Checkpoints:
 
     def _delete(self, steps: Sequence[int]) -> None:
         for step in steps:
-            folder = self.directory / str(step)
-            if storage.is_remote(folder):
-                storage.remove(folder, first=_COMMITTED)
-            else:
-                shutil.rmtree(folder)
+            storage.remove(self.directory / str(step), first=_COMMITTED)
 
     def _set_aside(self, broken: Sequence[tuple[int, str]], good: int) -> None:
         for step, reason in broken:
-            aside = self.directory.parent / "corrupt"
-            if not storage.is_remote(aside):
-                aside.mkdir(exist_ok=True)
-            target = aside / str(step)
+            target = self.directory.parent / "corrupt" / str(step)
             while target.exists():
                 target = target.with_name(target.name + "_")
-            broken_one = self.directory / str(step)
-            if storage.is_remote(target):
-                storage.copy(broken_one, target)
-                storage.remove(broken_one, first=_COMMITTED)
-            else:
-                broken_one.rename(target)
+            storage.move(self.directory / str(step), target, first=_COMMITTED)
             _log.warning(
                 "checkpoint %d cannot be read (%s); it is moved to %s, going on from checkpoint %d",
                 step,
