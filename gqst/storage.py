@@ -58,8 +58,12 @@ def path(text: str | os.PathLike[str]) -> pathlib.Path:
         raise types.InputError(f"{text}: buckets are named gs://... or s3://..., not {scheme}://")
     if importlib.util.find_spec(_PACKAGES[scheme]) is None:
         raise types.InputError(f'{text} needs {_PACKAGES[scheme]}: pip install "gqst[{scheme}]"')
-    # Of the two that epath knows, the one that `filesystem` returns, with the same credentials.
-    os.environ.setdefault("EPATH_USE_TF", "false")
+    # epath should write through the file systems that `filesystem` returns, with the same credentials.
+    if importlib.util.find_spec("tensorflow") is not None and os.environ.get("EPATH_USE_TF") != "false":
+        raise types.InputError(
+            f"{text}: TensorFlow is installed, and etils would write to buckets through it; "
+            "set EPATH_USE_TF=false before Python starts"
+        )
     # It takes its time, which those without a bucket need not wait for.
     from etils import epath
     from fsspec import config

@@ -62,6 +62,19 @@ def test_a_missing_package_is_named_with_what_brings_it(monkeypatch):
         storage.path("s3://b/x")
 
 
+@pytest.mark.parametrize("switch", [None, "true"])
+def test_tensorflow_does_not_take_over_buckets(monkeypatch, switch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: find("json" if name == "tensorflow" else name))
+    monkeypatch.delenv("EPATH_USE_TF", raising=False)
+    if switch is not None:
+        monkeypatch.setenv("EPATH_USE_TF", switch)
+    with pytest.raises(types.InputError, match=r"^s3://b/x: TensorFlow is installed, .* set EPATH_USE_TF=false before"):
+        storage.path("s3://b/x")
+    monkeypatch.setenv("EPATH_USE_TF", "false")
+    assert storage.is_remote(storage.path("s3://b/x"))
+
+
 def test_a_path_in_a_bucket_joins_and_is_absolute(bucket):
     assert str(bucket / "a" / "b.png").startswith(f"{str(bucket)[:2]}://runs/")
     assert storage.is_remote(bucket) and storage.absolute(bucket) == bucket
