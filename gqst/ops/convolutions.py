@@ -70,14 +70,11 @@ def upsample_conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"])
 
 @jax.custom_vjp
 def _upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _on_platform(_cpu_upsampled, _subpixel_upsampled)(x, kernel)
+    return _on_platform(_cpu_upsampled, _subpixel_upsampled, (), x, kernel)
 
 
 def _upsampled_gradients(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    def default(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.vjp(_subpixel_upsampled, x, kernel)[1](g)
-
-    return lax.platform_dependent(*residuals, g, cpu=_cpu_upsampled_gradients, default=default)
+    return _on_platform(_cpu_upsampled_gradients, _subpixel_upsampled_gradients, (), *residuals, g)
 
 
 _upsampled.defvjp(lambda x, kernel: (_upsampled(x, kernel), (x, kernel)), _upsampled_gradients)
@@ -93,6 +90,10 @@ def _subpixel_upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
     y = jnp.stack([y[:, p : p + h, :, p] for p in (0, 1)], 2)
     y = jnp.stack([y[:, :, :, q : q + w, q] for q in (0, 1)], 4)
     return y.reshape(b, 2 * h, 2 * w, -1)
+
+
+def _subpixel_upsampled_gradients(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jax.vjp(_subpixel_upsampled, x, kernel)[1](g)
 
 
 def _cpu_upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -157,17 +158,17 @@ def _pad_edge(x: jax.Array, axis: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _product(stride: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _on_platform(_cpu_product, _lax_product, stride)(x, kernel)
+    return _on_platform(_cpu_product, _lax_product, (stride,), x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _input_gradient(stride: int, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _on_platform(_cpu_input_gradient, _lax_input_gradient, stride, sides)(g, kernel)
+    return _on_platform(_cpu_input_gradient, _lax_input_gradient, (stride, sides), g, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _kernel_gradient(stride: int, size: tuple[int, int], x: jax.Array, g: jax.Array) -> jax.Array:
-    return _on_platform(_cpu_kernel_gradient, _lax_kernel_gradient, stride, size)(x, g)
+    return _on_platform(_cpu_kernel_gradient, _lax_kernel_gradient, (stride, size), x, g)
 
 
 _product.defvjp(
@@ -193,9 +194,12 @@ _kernel_gradient.defvjp(
 )
 
 
-def _on_platform(cpu: Callable, default: Callable, *static: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    return functools.partial(
-        lax.platform_dependent, cpu=functools.partial(cpu, *static), default=functools.partial(default, *static)
+# Under jit, so that equal layers of a network are traced and lowered once.
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _on_platform(cpu: Callable, default: Callable, static: tuple, *arrays: jax.Array) -> Any:
+    """The result of `cpu` or of `default` for static arguments and arrays, as the platform asks."""
+    return lax.platform_dependent(
+        *arrays, cpu=functools.partial(cpu, *static), default=functools.partial(default, *static)
     )
 
 

@@ -24,6 +24,7 @@ def standardize(
     return ((x.astype(jnp.float32) - mean) * jax.lax.rsqrt(variance + EPSILON)).astype(x.dtype)
 
 
+@jax.jit
 def _normalize(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     wide = x.astype(jnp.float32)
     centred = wide - _mean(wide)
@@ -32,6 +33,7 @@ def _normalize(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return y, (y, scale)
 
 
+@jax.jit
 def _normalize_gradient(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
     # The same as automatic differentiation gives, without its pass for the mean of the centred activations, which is 0.
     y, wide = residuals[0].astype(jnp.float32), g.astype(jnp.float32)
