@@ -1,5 +1,8 @@
 """Layers shared by several networks."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import jax
@@ -27,6 +30,22 @@ OPPONENT = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]], np.float32).T / np.sqrt
 """Columns are light, red against green, and blue against yellow: nearly independent of each other in pictures."""
 
 _GROUPS = 32  # as in Wu and He 2018
+_UNROLLED = contextvars.ContextVar("unrolled", default=False)
+
+
+@contextlib.contextmanager
+def unrolled() -> Iterator[None]:
+    """Within it, networks are traced without loops over equal layers, whose operations compilers count once."""
+    token = _UNROLLED.set(True)
+    try:
+        yield
+    finally:
+        _UNROLLED.reset(token)
+
+
+def are_unrolled() -> bool:
+    """Returns whether networks are to be traced without loops."""
+    return _UNROLLED.get()
 
 
 class Conv(nn.Module, kw_only=True):

@@ -7,13 +7,14 @@ import json
 import pathlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
 import gqst
 from gqst import config, types
+from gqst.models import blocks
 from gqst.pictures import files
 from gqst.plan import hardware, traffic
 from gqst.runtime import devices
@@ -76,7 +77,7 @@ def compile_step(
     """
     recipe = Recipe(cfg, paired=paired)
     parallel.check_batch(cfg.batch_size, devices=len(target.devices), accumulate=cfg.accumulate)
-    lowered = _lower(recipe, target)
+    lowered = _lower(recipe, target.devices, target.platform)
     path = None if cache is None else cache / f"{_fingerprint(target, lowered)}.json"
     if path is not None and path.is_file():
         return Compiled(**json.loads(path.read_text(encoding="utf-8")))
@@ -90,9 +91,9 @@ def compile_step(
     return compiled
 
 
-def _lower(recipe: Recipe, target: hardware.Target) -> Any:
-    jitted = parallel.jitted(step.build(recipe), devices.DeviceMesh(target.devices))
-    return jitted.trace(*step.abstract_arguments(recipe)).lower(lowering_platforms=(target.platform,))
+def _lower(recipe: Recipe, over: Sequence[Any], platform: str) -> Any:
+    jitted = parallel.jitted(step.build(recipe), devices.DeviceMesh(over))
+    return jitted.trace(*step.abstract_arguments(recipe)).lower(lowering_platforms=(platform,))
 
 
 def _compile(recipe: Recipe, target: hardware.Target, lowered: Any) -> Compiled:
@@ -107,22 +108,23 @@ def _compile(recipe: Recipe, target: hardware.Target, lowered: Any) -> Compiled:
             raise types.InputError(f"{target.name}: the compiler says: {str(error).splitlines()[0][:300]}") from error
         return Compiled(refused=needed)
     memory = executable.memory_analysis()
-    cost = executable.cost_analysis() or {}
-    # Compilers count the body of the loop over the parts of a batch once.
-    flops = cost.get("flops", 0.0) if recipe.config.accumulate == 1 else 0.0
     return Compiled(
         state=memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
         program=memory.generated_code_size_in_bytes,
-        flops=flops if flops > 0.0 else _lowered_flops(recipe) / len(target.devices),
+        flops=_flops(recipe, target) / len(target.devices),
         traffic=traffic.of(executable.as_text()),
     )
 
 
-def _lowered_flops(recipe: Recipe) -> float:
-    """Operations of a step without accumulation, counted in the program before any compiler optimizes it."""
+def _flops(recipe: Recipe, target: hardware.Target) -> float:
+    """Operations of a step on all devices, counted before any compiler optimizes it, and without loops.
+
+    Compilers count the body of a loop once, and some not what they leave to libraries.
+    """
     whole = Recipe(dataclasses.replace(recipe.config, accumulate=1), paired=recipe.paired)
-    lowered = _lower(whole, hardware.find("cpu"))
+    with blocks.unrolled():
+        lowered = _lower(whole, jax.devices("cpu")[:1], target.platform)
     return float(lowered.cost_analysis()["flops"])
 
 

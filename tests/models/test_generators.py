@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gqst import config, overrides, types
-from gqst.models import base
+from gqst.models import base, blocks
+from gqst.models.generators import resnet
 from gqst.ops import convolutions
 from gqst.training import state, summary
 from gqst.training.recipe import Recipe
@@ -67,6 +68,46 @@ def test_resnet_has_the_published_number_of_parameters():
     assert _parameters(table) == 11_378_179
     module = base.GENERATORS.build(config.choice("resnet"), dtype=jnp.float32)
     assert _count(module, 256) == 11_378_179
+
+
+@pytest.mark.parametrize("norm", ["instance", "none"])
+def test_blocks_in_a_loop_are_the_same(monkeypatch, norm):
+    module, pictures = _build("resnet", blocks=3, norm=norm), _pictures(16, 16)
+    # Not as they start: without a norm, blocks are the identity then.
+    variables = jax.tree.map(lambda leaf: leaf + 0.05, _random(module, pictures))
+
+    def passed(variables):
+        fakes = module.apply(variables, pictures)
+        return jnp.sum(fakes**2), fakes
+
+    results = []
+    pixels = 2 * 4 * 4
+    for fewest in (pixels, pixels + 1):
+        monkeypatch.setattr(resnet, "_FEWEST_PIXELS", fewest)
+        traced = jax.jit(jax.value_and_grad(passed, has_aux=True), compiler_options=LEVEL_0).trace(variables)
+        assert ("scan[" in str(traced.jaxpr)) == (fewest == pixels)
+        results.append(traced.lower().compile()(variables))
+        jax.clear_caches()
+    for looped, one_by_one in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(looped, one_by_one, rtol=1e-4, atol=1e-4 * np.abs(one_by_one).max())
+
+
+@pytest.mark.parametrize(
+    "options", [{"norm": "batch"}, {"norm": "group"}, {"noise": True}, {"affine": True}, {"blocks": 1}]
+)
+def test_blocks_with_more_than_convolutions_are_no_loop(monkeypatch, options):
+    monkeypatch.setattr(resnet, "_FEWEST_PIXELS", 0)
+    module, pictures = _build("resnet", **{"blocks": 2, **options}), _pictures(16, 16)
+    assert "scan[" not in str(jax.make_jaxpr(module.apply)(_random(module, pictures), pictures))
+
+
+def test_blocks_are_unrolled_where_operations_are_counted(monkeypatch):
+    monkeypatch.setattr(resnet, "_FEWEST_PIXELS", 0)
+    module, pictures = _build("resnet", blocks=2), _pictures(16, 16)
+    variables = _random(module, pictures)
+    assert "scan[" in str(jax.make_jaxpr(lambda: module.apply(variables, pictures))())
+    with blocks.unrolled():
+        assert "scan[" not in str(jax.make_jaxpr(lambda: module.apply(variables, pictures))())
 
 
 def test_unet_has_the_layers_of_the_paper():

@@ -1,5 +1,6 @@
 """The residual generator of Johnson et al. 2016, as used by CycleGAN (Zhu et al. 2017, appendix 7.2)."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,12 @@ import pydantic
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from gqst.models import base
+from gqst.models import base, frames
 from gqst.models import blocks as layers  # `blocks` is the name of an option
 from gqst.models import noise as noises  # so is `noise`
+
+_FEWEST_PIXELS = 1024
+"""Pixels of a batch in the blocks from which on these are a loop; with fewer, its copies of kernels would take time."""
 
 
 @base.GENERATORS.register("resnet")
@@ -71,18 +75,23 @@ class ResNet(nn.Module, kw_only=True):
         for scale in range(1, self.scales + 1):
             x = layers.keep(self._activate(self._conv(x, self.filters * 2**scale, stride=2), train))
             tapped.add(f"down{scale}", x)
-        for number in range(self.blocks):
-            x = layers.keep(self._block(x, train))
-            tapped.add(f"block{number + 1}", x)
-            if tapped.complete:
-                break
+        if self._loops(x, taps):
+            x = self._looped(x)
+        else:
+            for number in range(self.blocks):
+                x = layers.keep(self._block(x, train))
+                tapped.add(f"block{number + 1}", x)
+                if tapped.complete:
+                    break
         if taps:
             return tapped.activations
         for scale in reversed(range(self.scales)):
             up = layers.UpConv(features=self.filters * 2**scale, **self._common)
             x = layers.keep(self._activate(up(x), train))
         last = nn.initializers.zeros if self.start_at_identity else layers.INIT
-        change = layers.Conv(features=source.shape[-1], size=7, kernel_init=last, dtype=self.dtype)(x)
+        # Counted with the convolutions of the blocks, also where a loop made these.
+        name = f"Conv_{1 + self.scales + 2 * self.blocks}"
+        change = layers.Conv(name=name, features=source.shape[-1], size=7, kernel_init=last, dtype=self.dtype)(x)
         if self.affine:
             change = layers.Gain()(change)
         change, source = (z[:, :height, :width].astype(jnp.float32) for z in (change, source))
@@ -102,6 +111,27 @@ class ResNet(nn.Module, kw_only=True):
         # Without a norm, blocks start as the identity (Fixup, Zhang et al. 2019), or sums would grow with every block.
         init = nn.initializers.zeros if self.norm == "none" else self._init
         return x + self._normalize(self._conv(y, features, init=init), train)
+
+    def _loops(self, x: jax.Array, taps: Sequence[str]) -> bool:
+        """Whether the blocks, whose only variables are then those of convolutions, are the body of a loop."""
+        plain = self.norm in ("instance", "none") and not (self.affine or self.noise)
+        apart = self.is_initializing() or taps or frames.current() is not None or layers.are_unrolled()
+        return plain and not apart and self.blocks > 1 and math.prod(x.shape[:3]) >= _FEWEST_PIXELS
+
+    def _looped(self, x: jax.Array) -> jax.Array:
+        """The activations after all blocks, as `_block` gives them one by one."""
+        conv = layers.Conv(parent=None, features=x.shape[-1], **self._common)
+        norm = layers.Normalize(parent=None, kind=self.norm)
+
+        def block(x: jax.Array, pair: Any) -> tuple[jax.Array, None]:
+            y: Any = norm.apply({}, conv.apply({"params": pair[0]}, x))
+            y = norm.apply({}, conv.apply({"params": pair[1]}, nn.relu(y)))
+            return layers.keep(x + y), None
+
+        first = 1 + self.scales
+        convs = [self.variables["params"][f"Conv_{first + i}"] for i in range(2 * self.blocks)]
+        pairs = list(zip(convs[::2], convs[1::2], strict=True))
+        return jax.lax.scan(block, x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs))[0]
 
     def _conv(self, x: jax.Array, features: int, *, size: int = 3, stride: int = 1, init: Any = None) -> jax.Array:
         options = self._common | ({"kernel_init": init} if init else {})
