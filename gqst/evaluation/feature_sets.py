@@ -74,6 +74,9 @@ class FeatureSet:
             features = cls()
             features._rows = list(arrays["rows"])
             features.moments = sets.Moments.from_arrays(arrays)
+            if features.moments.count == len(features._rows) <= arrays["rows"].shape[1]:
+                # Of so few rows, the rows themselves make a smaller factor.
+                features.moments = sets.Moments.of(arrays["rows"])
         except FileNotFoundError:
             raise types.InputError(f"there is no file {path}") from None
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):

@@ -42,7 +42,8 @@ def palette_distance(output: Float[np.ndarray, "n h w 3"], reference: Float[np.n
 class Moments:
     """Mean and covariance of features, gathered piece by piece: a set of any size takes the same memory.
 
-    Pieces are joined by the update of Chan, Golub and LeVeque (1983), in float64.
+    Rows wait until there are more of them than dimensions, and are then joined by the update of Chan, Golub and
+    LeVeque (1983), in float64.
 
     Attributes:
       count: Number of rows added so far.
@@ -51,6 +52,8 @@ class Moments:
     def __init__(self) -> None:
         """Starts with no features."""
         self.count = 0
+        self._waiting: list[np.ndarray] = []
+        self._joined = 0
         self._mean: np.ndarray = np.zeros(())
         self._spread: np.ndarray = np.zeros(())
 
@@ -63,39 +66,63 @@ class Moments:
 
     def add(self, features: Float[np.ndarray, "n d"]) -> None:
         """Adds rows."""
-        x = features.astype(np.float64)
-        if not len(x):
+        if not len(features):
             return
-        mean = x.mean(0)
-        centred = x - mean
-        gap = mean - self._mean
-        total = self.count + len(x)
-        self._spread = self._spread + centred.T @ centred + np.outer(gap, gap) * (self.count * len(x) / total)
-        self._mean = self._mean + gap * (len(x) / total)
-        self.count = total
+        self._waiting.append(features.astype(np.float64))
+        self.count += len(features)
+        if self.count - self._joined > features.shape[1]:
+            self._mean, self._spread = self._all()
+            self._waiting, self._joined = [], self.count
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Returns everything that `from_arrays` needs."""
-        return {"count": np.asarray(self.count), "mean": self._mean, "spread": self._spread}
+        mean, spread = self._all()
+        return {"count": np.asarray(self.count), "mean": mean, "spread": spread}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Moments":
         """Returns the moments that `to_arrays` wrote; KeyError if a part is missing."""
         moments = cls()
         moments.count, moments._mean, moments._spread = int(arrays["count"]), arrays["mean"], arrays["spread"]
+        moments._joined = moments.count
         return moments
 
     @property
     def mean(self) -> Float[np.ndarray, "d"]:
         """Mean of the rows."""
-        return self._mean
+        return self._all()[0]
 
     @property
     def covariance(self) -> Float[np.ndarray, "d d"]:
         """Unbiased covariance of the rows; ValueError for fewer than 2."""
+        self._check()
+        return self._all()[1] / (self.count - 1)
+
+    @property
+    def factor(self) -> Float[np.ndarray, "r d"]:
+        """A matrix F with F.T @ F = covariance, of few rows if there are few features; ValueError for fewer than 2."""
+        self._check()
+        if not self._joined:
+            rows = np.concatenate(self._waiting)
+            return (rows - rows.mean(0)) / math.sqrt(self.count - 1)
+        # Eigenvalues that are negative by rounding count as 0.
+        values, vectors = np.linalg.eigh(self.covariance)
+        return np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+
+    def _all(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean of all rows, and the sum of the outer products of their distances from it."""
+        if not self._waiting:
+            return self._mean, self._spread
+        x = np.concatenate(self._waiting)
+        mean = x.mean(0)
+        gap = mean - self._mean
+        centred = x - mean
+        spread = self._spread + centred.T @ centred + np.outer(gap, gap) * (self._joined * len(x) / self.count)
+        return self._mean + gap * (len(x) / self.count), spread
+
+    def _check(self) -> None:
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 rows, got {self.count}")
-        return self._spread / (self.count - 1)
 
 
 @base.register(
@@ -159,8 +186,8 @@ def frechet(output: Moments, reference: Moments) -> float:
     """Fréchet distance between two Gaussians with these moments (Heusel et al. 2017, equation 6).
 
     The trace of the root of the product of two covariances is the sum of the singular values of the product of their
-    roots, which needs no root of an unsymmetric matrix. The distance is biased upwards if there are fewer rows than
-    dimensions; KID is not.
+    factors, which needs no root of an unsymmetric matrix, and of few rows only a small matrix. The distance is biased
+    upwards if there are fewer rows than dimensions; KID is not.
 
     Args:
       output: Moments of a set of features.
@@ -173,9 +200,9 @@ def frechet(output: Moments, reference: Moments) -> float:
       ValueError: A set has fewer than 2 rows.
     """
     gap = output.mean - reference.mean
-    roots = [_root(moments.covariance) for moments in (output, reference)]
-    shared = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
-    distance = gap @ gap + np.trace(output.covariance) + np.trace(reference.covariance) - 2.0 * shared
+    one, other = output.factor, reference.factor
+    shared = np.linalg.svd(one @ other.T, compute_uv=False).sum()
+    distance = gap @ gap + np.square(one).sum() + np.square(other).sum() - 2.0 * shared
     return max(float(distance), 0.0)
 
 
@@ -198,12 +225,6 @@ def art_fid(lpips: float, frechet: float) -> float:
       A value of at least 1.
     """
     return (1.0 + lpips) * (1.0 + frechet)
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """Symmetric root of a covariance; eigenvalues that are negative by rounding count as 0."""
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
 
 def _squared_mmd(a: np.ndarray, b: np.ndarray) -> float:

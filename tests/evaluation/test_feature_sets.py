@@ -37,6 +37,14 @@ def test_a_file_gives_back_what_was_saved(tmp_path):
     assert loaded.moments.count == 9
 
 
+def test_a_file_of_few_features_keeps_their_small_factor(tmp_path):
+    features = _set(np.random.default_rng(0).normal(size=(9, 20)).astype(np.float32))
+    features.save(tmp_path / "style.npz", ABOUT)
+    loaded = feature_sets.FeatureSet.load(tmp_path / "style.npz", ABOUT)
+    assert loaded.moments.factor.shape == (9, 20)
+    np.testing.assert_array_equal(loaded.moments.factor, features.moments.factor)
+
+
 def test_features_under_other_conditions_are_refused(tmp_path):
     path = tmp_path / "style.npz"
     _set(np.ones((4, 3))).save(path, ABOUT)

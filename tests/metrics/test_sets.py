@@ -115,6 +115,14 @@ def test_moments_are_those_of_numpy_however_they_came():
         _ = _moments(rows[:1]).covariance
 
 
+@pytest.mark.parametrize("count", [5, 50])
+def test_the_factor_is_a_root_of_the_covariance_with_no_more_rows_than_it_needs(count):
+    rows = np.random.default_rng(0).normal(size=(count, 6))
+    factor = _moments(rows, 3).factor
+    assert factor.shape == (min(count, 6), 6)
+    np.testing.assert_allclose(factor.T @ factor, np.cov(rows.T), atol=1e-12)
+
+
 @pytest.mark.parametrize("count", [200, 9])
 def test_frechet_is_that_with_scipys_matrix_root(count):
     """Also where there are fewer rows than dimensions and the covariances have no inverse."""
