@@ -1,5 +1,6 @@
 """The frozen feature networks of metrics: their parameters, and metrics of their activations."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -47,10 +48,7 @@ def measure(
             names = layers.setdefault(metric.network, [])
             names.extend(layer for layer in metric.layers if layer not in names)
     activations = {
-        network: [
-            base.FEATURES[network]().apply({"params": params[network]}, x, layers=tuple(names))
-            for x in (output, reference)
-        ]
+        network: [_activations(base.FEATURES[network](), params[network], x, tuple(names)) for x in (output, reference)]
         for network, names in layers.items()
     }
     values = {}
@@ -75,10 +73,17 @@ def style_statistics(
     statistics = {}
     for metric in wanted:
         if metric.with_style and metric.network is not None:
-            network = base.FEATURES[metric.network]()
-            seen = network.apply({"params": params[metric.network]}, pictures, layers=metric.layers)
+            seen = _activations(base.FEATURES[metric.network](), params[metric.network], pictures, metric.layers)
             statistics[metric.name] = [metrics.channel_statistics(seen[layer]) for layer in metric.layers]
     return statistics
+
+
+# Under jit, so that a network is traced and lowered once for all pictures of one size.
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _activations(
+    network: base.Network, params: Any, pictures: Float[Array, "b h w 3"], layers: tuple[str, ...]
+) -> dict[str, Float[Array, "b h2 w2 c"]]:
+    return network.apply({"params": params}, pictures, layers=layers)
 
 
 class Batched:

@@ -30,7 +30,7 @@ class AlexNet(nn.Module):
             if number in (2, 3):
                 x = nn.max_pool(x, (3, 3), strides=(2, 2))
             padding = ((pad, pad), (pad, pad))
-            x = nn.relu(nn.Conv(features, (size, size), (stride, stride), padding, name=f"conv{number}")(x))
+            x = nn.relu(base.Conv(features, (size, size), (stride, stride), padding, name=f"conv{number}")(x))
             activations[f"relu{number}"] = x
             # LPIPS's heads are parameters of the network, so that they are loaded and frozen with it.
             self.param(f"lin{number}", nn.initializers.ones, (features,))

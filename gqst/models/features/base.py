@@ -18,6 +18,10 @@ from gqst import registry, types
 FEATURES = registry.Registry("feature network")
 """Linen modules without options; weights come with gqst or from a file that the user names."""
 
+# Parameters come from files; Flax traces the initialiser whenever a layer is used, and zeros cost next to nothing.
+Conv = functools.partial(nn.Conv, kernel_init=nn.initializers.zeros)
+Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.zeros)
+
 _BUNDLED = pathlib.Path(__file__).parents[1] / "weights"
 
 Tensors = Mapping[str, np.ndarray]

@@ -169,7 +169,7 @@ def _apply_branch(x: jax.Array, block: str, branch: _Branch, pooling: str) -> ja
 def _convolve(x: jax.Array, block: str, conv: _Conv, *, padding: str = "SAME") -> jax.Array:
     strides = (2, 2) if conv.halves else (1, 1)
     name = f"{block}_{conv.name}" if block else conv.name
-    layer = nn.Conv(conv.channels, conv.kernel, strides, padding="VALID" if conv.halves else padding, name=name)
+    layer = base.Conv(conv.channels, conv.kernel, strides, padding="VALID" if conv.halves else padding, name=name)
     return nn.relu(layer(x))
 
 

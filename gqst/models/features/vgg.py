@@ -37,7 +37,7 @@ class _VGG(nn.Module):
             if number == 1 and stage > 1:
                 x = nn.max_pool(x, (2, 2), strides=(2, 2))
             features = 64 * min(2 ** (stage - 1), 8)
-            x = nn.relu(nn.Conv(features, (3, 3), name=layer.replace("relu", "conv"))(x))
+            x = nn.relu(base.Conv(features, (3, 3), name=layer.replace("relu", "conv"))(x))
             activations[layer] = x
         return {layer: activations[layer] for layer in layers}
 
