@@ -6,7 +6,7 @@ import tempfile
 
 # Before JAX is imported. Level 0: the tests compile far more than they run.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
 # What is kept between runs is kept between tests of one session alone.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="gqst-cache-")
@@ -23,7 +23,6 @@ import pytest
 from PIL import Image
 
 from gqst import config, overrides, storage, types
-from gqst.runtime import devices
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 ROOT = pathlib.Path(__file__).parent.parent
@@ -110,13 +109,6 @@ def batch() -> types.Batch:
     """Eight pictures of each domain, 32 px."""
     rng = np.random.default_rng(0)
     return {key: rng.random((8, 32, 32, 3), np.float32) for key in ("source", "target")}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def fast_compiles() -> None:
-    """Compiles all steps at level 0, unless a test says otherwise."""
-    usual = devices.compile_options
-    devices.compile_options = lambda level, devices=None: usual(0, devices)
 
 
 @pytest.fixture(scope="session")

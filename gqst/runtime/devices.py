@@ -1,6 +1,7 @@
 """The devices of a run: arrays replicated on all of them or sharded over them, and compile options."""
 
 import functools
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,7 +58,11 @@ def compile_options(level: int, devices: Sequence[jax.Device] | None = None) -> 
       devices: Devices to compile for; None is all devices of this process.
     """
     platform = (devices or jax.local_devices())[0].platform
-    return {"xla_backend_optimization_level": level, **_without_ynnpack()} if platform == "cpu" else None
+    if platform != "cpu":
+        return None
+    # What the user asks of XLA goes before.
+    asked = "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", "")
+    return {**({} if asked else {"xla_backend_optimization_level": level}), **_without_ynnpack()}
 
 
 @functools.cache

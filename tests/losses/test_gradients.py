@@ -18,7 +18,6 @@ from gqst.losses import base
 from gqst.models import base as models
 from gqst.models.features import base as features
 
-LEVEL_0 = {"xla_backend_optimization_level": 0}
 SIZE = 32
 # Values of options that are no choice between names, tried besides the defaults.
 MORE = {
@@ -97,7 +96,7 @@ def disc():
     chosen = config.choice("patch", filters=8, layers=1, spectral_norm=True)
     module = models.DISCRIMINATORS.build(chosen, dtype=jnp.bfloat16)
     picture = jnp.zeros((1, SIZE, SIZE, 3))
-    variables = jax.jit(module.init, compiler_options=LEVEL_0)(jax.random.key(0), picture)
+    variables = jax.jit(module.init)(jax.random.key(0), picture)
     return (lambda variables, pictures: module.apply(variables, pictures)), variables
 
 
@@ -125,9 +124,9 @@ def through_networks(disc):
     chosen = config.choice("resnet", filters=8, blocks=1, start_at_identity=True)
     module = models.GENERATORS.build(chosen, dtype=jnp.bfloat16)
     _, sources = _cases()
-    variables = jax.jit(module.init, compiler_options=LEVEL_0)(jax.random.key(0), sources)
+    variables = jax.jit(module.init)(jax.random.key(0), sources)
 
-    @functools.partial(jax.jit, compiler_options=LEVEL_0)
+    @jax.jit
     def pull(gradient):
         fakes, pullback = jax.vjp(lambda v: module.apply(v, sources), variables)
         return fakes, pullback(gradient)[0]
@@ -163,7 +162,7 @@ def test_generator_terms(entry, disc, frozen, through_networks):
         assert values.shape == (len(one),) and values.dtype == jnp.float32
         return jnp.sum(values), values
 
-    both = jax.jit(jax.grad(loss, has_aux=True), compiler_options=LEVEL_0)
+    both = jax.jit(jax.grad(loss, has_aux=True))
     one, other = _cases()
     gradient, values = both(one, other)
     assert np.isfinite(values).all() and np.isfinite(gradient).all()
@@ -188,7 +187,7 @@ def test_discriminator_terms(disc):
         logits = base.Logits(fake=score(one), real=score(other)) if entry.term.needs else None
         return jnp.sum(entry.term(_context(one, other, logits, score)))
 
-    @functools.partial(jax.jit, compiler_options=LEVEL_0)
+    @jax.jit
     def gradients(params):
         collected = [jax.value_and_grad(loss)(params, entry) for entry in entries]
         return tuple(zip(*collected, strict=True))

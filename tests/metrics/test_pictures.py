@@ -14,7 +14,6 @@ from gqst import metrics
 from gqst.ops import color
 
 PHOTOS = resources.files("gqst.data") / "demo" / "photos" / "train"
-LEVEL_0 = {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def damaged(photos) -> np.ndarray:
 
 
 def _jit(metric):
-    return jax.jit(metric, compiler_options=LEVEL_0)
+    return jax.jit(metric)
 
 
 def _reference_ssim(one, other) -> float:

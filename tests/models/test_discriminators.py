@@ -10,7 +10,6 @@ import pytest
 from gqst import config
 from gqst.models import base, blocks
 
-LEVEL_0 = {"xla_backend_optimization_level": 0}
 SMALL = {
     "patch": {"filters": 8, "layers": 2},
     "multiscale": {"filters": 8, "layers": 1, "scales": 2},
@@ -27,11 +26,11 @@ def _build(name: str, **options):
 
 
 def _init(module, pictures):
-    return jax.jit(module.init, compiler_options=LEVEL_0)(jax.random.key(0), pictures)
+    return jax.jit(module.init)(jax.random.key(0), pictures)
 
 
 def _run(module, variables, pictures):
-    return jax.jit(module.apply, compiler_options=LEVEL_0)(variables, pictures)
+    return jax.jit(module.apply)(variables, pictures)
 
 
 def _pictures(height: int, width: int, channels: int = 3) -> np.ndarray:
@@ -68,7 +67,7 @@ def test_a_logit_sees_a_patch(layers, patch):
         logits = module.apply(variables, x).logits[0]
         return logits[0, logits.shape[1] // 2, logits.shape[2] // 2, 0]
 
-    visible = np.asarray(jax.jit(jax.grad(centre), compiler_options=LEVEL_0)(pictures)).any(axis=(0, 3))
+    visible = np.asarray(jax.jit(jax.grad(centre))(pictures)).any(axis=(0, 3))
     assert visible.any(0).sum() == visible.any(1).sum() == patch
     assert visible.sum() == patch**2
 
@@ -103,7 +102,6 @@ def test_spectral_norm_leaves_a_largest_singular_value_of_one(name, monkeypatch)
     params, stats = variables["params"], {"batch_stats": variables["batch_stats"]}
     advance = jax.jit(
         lambda stats: module.apply({"params": params, **stats}, pictures, update_stats=True, mutable=list(stats))[1],
-        compiler_options=LEVEL_0,
     )
     for _ in range(60):
         stats = advance(stats)
@@ -120,7 +118,7 @@ def test_spectral_norm_leaves_a_largest_singular_value_of_one(name, monkeypatch)
         module.apply({"params": params, **stats}, pictures)
         return kernels
 
-    normalized = jax.jit(normalized_kernels, compiler_options=LEVEL_0)(stats)
+    normalized = jax.jit(normalized_kernels)(stats)
     assert len(normalized) == CONVOLUTIONS[name]
     for kernel in normalized:
         largest = np.linalg.svd(np.asarray(kernel).reshape(-1, kernel.shape[-1]), compute_uv=False)[0]
@@ -134,7 +132,7 @@ def test_spectral_norm_is_updated_only_on_request():
 
     def stats(update):
         apply = functools.partial(module.apply, update_stats=update, mutable=["batch_stats"])
-        return jax.jit(apply, compiler_options=LEVEL_0)(variables, pictures)[1]
+        return jax.jit(apply)(variables, pictures)[1]
 
     unchanged, updated = stats(False), stats(True)
     before = jax.tree.leaves(variables["batch_stats"])
@@ -198,7 +196,7 @@ def test_batch_norm_takes_the_batchs_own_statistics(name):
     module, pictures = _build(name, norm="batch"), _pictures(64, 64)
     variables = _init(module, pictures)
     assert set(variables) == {"params", "batch_stats"}
-    judge = jax.jit(lambda x: module.apply(variables, x, mutable=["batch_stats"])[0].logits, compiler_options=LEVEL_0)
+    judge = jax.jit(lambda x: module.apply(variables, x, mutable=["batch_stats"])[0].logits)
     batch, single = judge(pictures)[0][:1], judge(pictures[:1])[0]
     assert np.abs(batch - single).max() > 1e-4
 
@@ -210,7 +208,7 @@ def test_projected_has_a_head_for_each_layer_of_the_features():
     rng = np.random.default_rng(0)
     features = {layer: rng.random((2, 32 // 2**n, 48 // 2**n, 4 * 2**n), np.float32) for n, layer in enumerate(layers)}
     pictures = _pictures(32, 48)
-    run = functools.partial(jax.jit, compiler_options=LEVEL_0)
+    run = jax.jit
     variables = run(lambda: module.init(jax.random.key(0), pictures, features=features))()
     judge = run(lambda pictures, features: module.apply(variables, pictures, features=features))
     verdict = judge(pictures, features)

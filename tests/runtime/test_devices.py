@@ -47,6 +47,13 @@ def test_an_option_that_this_xla_has_not_is_left_out(monkeypatch):
 
 
 @pytest.mark.parametrize("level", [0, 1])
-def test_options_are_those_that_xla_takes(level):
+def test_options_are_those_that_xla_takes(monkeypatch, level):
+    monkeypatch.delenv("XLA_FLAGS")
     options = devices.compile_options(level, jax.devices())
+    assert options["xla_backend_optimization_level"] == level
     assert jax.jit(lambda x: x + 1, compiler_options=options)(1) == 2
+
+
+def test_what_the_user_asks_of_xla_goes_before(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_use_xnnpack=false --xla_backend_optimization_level=3")
+    assert "xla_backend_optimization_level" not in devices.compile_options(1, jax.devices())

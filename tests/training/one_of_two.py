@@ -15,7 +15,7 @@ from gqst.training.recipe import Recipe
 from tests.training import test_parallel
 
 # Of the tests' eight; no device has been asked for yet.
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=4"
 
 
 def main(port: str, index: str, mode: str, file: str) -> None:

@@ -21,7 +21,6 @@ from tests import conftest
 # When one read of a damaged checkpoint fails, Orbax drops the others: their coroutines are never finished, and
 # TensorStore answers to an event loop that is closed. Python tells of both, now and then.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-LEVEL_0 = {"xla_backend_optimization_level": 0}
 
 
 def _tiny(step: int) -> state.TrainState:
@@ -91,7 +90,7 @@ def test_every_leaf_comes_back_bit_for_bit(tmp_path):
     tiny = ("generator.blocks=0", "generator.scales=1", "discriminator.layers=1")
     cfg = conftest.small("cyclegan", *tiny, "pool_size=3", "discriminator.spectral_norm=True")
     recipe = Recipe(cfg, paired=False)
-    create = jax.jit(lambda key: state.create(recipe, key), compiler_options=LEVEL_0)
+    create = jax.jit(lambda key: state.create(recipe, key))
     train_state = create(jax.random.key(0))
     pool = {d: p.replace(pictures=p.pictures + 0.3, count=p.count + 2) for d, p in train_state.pool.items()}
     train_state = train_state.replace(

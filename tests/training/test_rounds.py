@@ -18,8 +18,6 @@ from gqst.training.recipe import Recipe
 from gqst.training.rounds import Round
 from tests import conftest
 
-LEVEL_0 = {"xla_backend_optimization_level": 0}
-
 TINY = {"cyclegan": ("generator.blocks=0", "generator.scales=1"), "pix2pix": ("generator.depth=2",)}
 
 
@@ -33,9 +31,9 @@ def held_out():
 def _make(held_out, name, *changes, paired=False, named=()):
     changes = (*TINY.get(name, ()), "samples=3", f"metrics={named!r}", *changes)
     recipe = Recipe(conftest.small(name, *changes), paired=paired)
-    ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
+    ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema)()
     measure = Round(recipe, held_out, devices.DeviceMesh(jax.devices()[:1]))
-    apply = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)
+    apply = jax.jit(recipe.generator.apply)
     return measure, ema, lambda direction, x: np.asarray(apply(ema[direction], x))
 
 
@@ -133,7 +131,7 @@ def test_what_frozen_networks_see(held_out):
     """KID with ten pictures of each and above; with fewer only the metrics of single pictures."""
     named = ("kid", "lpips", "content_retention")
     recipe = Recipe(conftest.small("style_image", f"metrics={named!r}"), paired=False)
-    ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema, compiler_options=LEVEL_0)()
+    ema = jax.jit(lambda: state.create(recipe, jax.random.key(0)).ema)()
     mesh = devices.DeviceMesh(jax.devices()[:1])
     rng = np.random.default_rng(0)
     many = {"source": rng.random((11, 32, 32, 3), np.float32), "target": rng.random((12, 32, 32, 3), np.float32) ** 3}
@@ -141,7 +139,7 @@ def test_what_frozen_networks_see(held_out):
     metrics, standing, *_ = measure(ema, 1)
     # The generator starts at the source: nothing is changed but the darkest and brightest pixels.
     assert metrics["lpips"] < 0.01 and 0.99 < metrics["content_retention"] <= 1.0 + 1e-5
-    embed = jax.jit(efficientnet_lite.embed, compiler_options=LEVEL_0)
+    embed = jax.jit(efficientnet_lite.embed)
     params = features.load("efficientnet_lite0")
     near = np.clip(many["source"], 0.02, 0.98)
     expected = sets.kid(*(np.asarray(embed(params, x)) for x in (near, many["target"])))

@@ -9,7 +9,6 @@ from gqst.training import state, summary
 from gqst.training.recipe import Recipe
 from tests import conftest
 
-LEVEL_0 = {"xla_backend_optimization_level": 0}
 SIZE, BATCH, CALLS = 3, 4, 6
 
 
@@ -54,7 +53,7 @@ def _numbers(pictures) -> np.ndarray:
 
 
 def test_it_is_what_plain_python_says():
-    draw = jax.jit(state.draw, compiler_options=LEVEL_0)
+    draw = jax.jit(state.draw)
     pool = _empty()
     for call, (shown, held) in enumerate(_simulated()):
         actual, pool = draw(pool, _fakes(call), _keys(call))
@@ -66,7 +65,7 @@ def test_it_is_what_plain_python_says():
 
 
 def test_it_fills_first():
-    actual, pool = jax.jit(state.draw, compiler_options=LEVEL_0)(_empty(), _fakes(0)[:2], _keys(0)[:2])
+    actual, pool = jax.jit(state.draw)(_empty(), _fakes(0)[:2], _keys(0)[:2])
     np.testing.assert_array_equal(_numbers(actual), [1, 2])
     np.testing.assert_array_equal(_numbers(pool.pictures), [1, 2, 0])
     assert pool.count == 2

@@ -13,7 +13,6 @@ from gqst.training import parallel, state, step, summary
 from gqst.training.recipe import Recipe
 from tests import conftest
 
-LEVEL_0 = {"xla_backend_optimization_level": 0}
 SGD = tuple(
     f"{player}_optimizer.{change}"
     for player in ("generator", "discriminator")
@@ -98,7 +97,7 @@ def test_one_update_is_that_of_explicit_gradients(one_way, after, pictures):
             jnp.maximum(0.0, 1.0 + judge(params, fake))
         )
 
-    @functools.partial(jax.jit, compiler_options=LEVEL_0)
+    @jax.jit
     def both(gen, disc):
         (_, (fake, *parts)), g = jax.value_and_grad(gen_loss, has_aux=True)(gen, disc)
         loss, d = jax.value_and_grad(disc_loss)(disc, fake)
@@ -256,7 +255,7 @@ def _two_steps(batch, *changes: str):
     trainer = parallel.build(recipe, batch_size=4, devices=jax.devices()[:1])
     train_state = trainer.create(0)
     lowered = jax.jit(step.build(recipe)).lower(train_state, trainer.put(batch), recipe.frozen)
-    needed = lowered.compile(compiler_options=LEVEL_0).memory_analysis().temp_size_in_bytes
+    needed = lowered.compile().memory_analysis().temp_size_in_bytes
     for _ in range(2):
         train_state, _ = trainer.step(train_state, trainer.put(batch))
     return train_state, needed
@@ -276,7 +275,7 @@ def test_two_directions(pictures):
         "loss/discriminator",
     }
 
-    @functools.partial(jax.jit, compiler_options=LEVEL_0)
+    @jax.jit
     def generate(params, images):
         return recipe.generator.apply({"params": params}, images)
 
@@ -312,15 +311,13 @@ def test_pairs_with_a_conditional_discriminator(pictures):
     kernels = {leaf.shape[2] for leaf in jax.tree.leaves(train_state.disc.params) if leaf.ndim == 4}
     assert kernels == {6, 8, 16}
     _, metrics = trainer.step(train_state, trainer.put(pictures))
-    fake = jax.jit(recipe.generator.apply, compiler_options=LEVEL_0)(
-        {"params": before.gen.params[FORWARD]}, pictures["source"]
-    )
+    fake = jax.jit(recipe.generator.apply)({"params": before.gen.params[FORWARD]}, pictures["source"])
     l1 = np.abs(fake - pictures["target"]).mean()
     assert float(metrics["loss/l1"]) == pytest.approx(l1, rel=1e-4)
     judged = {}
     for name, picture in (("real", pictures["target"]), ("fake", fake)):
         seen = np.concatenate([pictures["source"], picture], axis=-1)
-        apply = jax.jit(recipe.discriminator.apply, compiler_options=LEVEL_0)
+        apply = jax.jit(recipe.discriminator.apply)
         judged[name] = np.asarray(apply({"params": before.disc.params[FORWARD]}, seen).logits[0])
     bce = np.mean(np.log1p(np.exp(-judged["real"]))) + np.mean(np.log1p(np.exp(judged["fake"])))
     assert float(metrics["loss/discriminator"]) == pytest.approx(bce, rel=1e-4)
@@ -365,7 +362,7 @@ def test_a_game_on_features_is_that_of_explicit_gradients(by_features, pictures)
         real, fake = judge(params, y), judge(params, fake)
         return mean([jax.nn.relu(1.0 - r) for r in real]) + mean([jax.nn.relu(1.0 + f) for f in fake])
 
-    run = functools.partial(jax.jit, compiler_options=LEVEL_0)
+    run = jax.jit
     for player, loss, after in (("gen", gen_loss, new.gen), ("disc", disc_loss, new.disc)):
         held = getattr(before, player).params[FORWARD]
         value, grads = run(jax.value_and_grad(loss))(held)
