@@ -98,7 +98,7 @@ def test_every_other_command(folders, environment, buckets):
         if "gqst.doctor" in command:
             more = ["--size", "32"]
         if "gqst.sweep" in command:
-            more = ["--set", *ALL_SMALL, *FEW_STEPS, "round_every=1", "--trials", "2"]
+            more = ["--set", *ALL_SMALL, *FEW_STEPS, "round_every=1", "--trials", "1"]
         if "--coordinator" in command:
             command = command.replace("host0:8476 --processes 2", f"127.0.0.1:{conftest.free_port()} --processes 1")
         if "gqst.plan" in command:

@@ -15,6 +15,7 @@ from gqst.runtime import caches
 from tests import conftest
 
 SIZE = 48
+_style_of = jax.jit(conditions.style_of)
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +52,13 @@ def _picture():
 
 
 def _statistics(pixels):
-    return np.asarray(conditions.style_of(features.load("vgg16"), pixels[None].astype(np.float32) / 255))[0]
+    return np.asarray(_style_of(features.load("vgg16"), pixels[None].astype(np.float32) / 255))[0]
 
 
 def _expected(base, style, structure, picture):
     asked = conditions.Conditions(style[None], np.float32([structure]))
     variables = noise.seeded(base.variables, np.array([0], np.uint32))
-    return np.asarray(base.module.apply(conditions.conditioned(variables, asked), picture[None]))[0]
+    return np.asarray(jax.jit(base.module.apply)(conditions.conditioned(variables, asked), picture[None]))[0]
 
 
 @pytest.mark.slow

@@ -73,7 +73,13 @@ def test_pictures_in_larger_arrays_are_as_whole(name):
     assert some.compiled == 1
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("resnet instance", "unet none") else pytest.mark.slow)
+        for name in GENERATORS
+    ],
+)
 def test_tiles_are_as_whole(name):
     some = _programs(name)
     some.canvases = [(80, 88)] * programs.MOST_PROGRAMS

@@ -63,7 +63,7 @@ def tiny(tmp_path_factory):
     path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
     cfg = conftest.small("style_image", "generator.filters=1", "generator.blocks=0", "generator.scales=0")
     module = gqst.Recipe(cfg).generator
-    variables = jax.device_get(module.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32)))
+    variables = jax.device_get(jax.jit(module.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32)))
     style_files.write(path, cfg, variables, {"name": "tiny"})
     return path, cfg, variables
 

@@ -1,5 +1,7 @@
 """A generator that takes a style and a structure."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,8 +36,9 @@ def asked():
     return conditions.Conditions(rng.random((2, conditions.COUNT), np.float32), np.float32([0.4, 0.8]))
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _apply(module, variables, asked, pictures, seed=3):
-    seeds = np.full(len(pictures), seed, np.uint32)
+    seeds = jnp.full(len(pictures), seed, jnp.uint32)
     return module.apply(conditions.conditioned(noise.seeded(variables, seeds), asked), pictures)
 
 
@@ -44,7 +47,7 @@ def test_for_one_style_it_is_a_residual_network(module, variables, asked, pictur
     fakes = _apply(module, variables, asked, pictures)
     for index, picture in enumerate(pictures):
         folded = module.folded(variables, asked.style[index], asked.structure[index])
-        alone = module.network.apply(noise.seeded(folded, np.array([3], np.uint32)), picture[None])
+        alone = jax.jit(module.network.apply)(noise.seeded(folded, np.array([3], np.uint32)), picture[None])
         np.testing.assert_allclose(alone[0], fakes[index], atol=1e-4)
     assert module.network.norm == "instance" and module.network.affine
 
@@ -85,16 +88,17 @@ def test_scales_and_shifts_are_those_of_the_predictor_by_norm(module, variables,
 
 def test_style_of_a_picture_by_numpy(pictures):
     params = features.load("vgg16")
-    actual = np.asarray(conditions.statistics(params, pictures))
+    actual = np.asarray(jax.jit(conditions.statistics)(params, pictures))
     halved = pictures.reshape(2, 16, 2, 20, 2, 3).mean((2, 4))
     expected = []
     for x, layers in ((pictures, ("relu1_1", "relu2_1")), (halved, ("relu3_1", "relu4_1"))):
-        seen = features.FEATURES["vgg16"]().apply({"params": params}, x, layers=layers)
+        apply = functools.partial(features.FEATURES["vgg16"]().apply, layers=layers)
+        seen = jax.jit(apply)({"params": params}, x)
         for layer in layers:
             expected += [function(np.asarray(seen[layer]), axis=(1, 2)) for function in (np.mean, np.std)]
     np.testing.assert_allclose(actual, np.concatenate(expected, 1), rtol=1e-3, atol=1e-4)
 
-    style = np.asarray(conditions.style_of(params, pictures))
+    style = np.asarray(jax.jit(conditions.style_of)(params, pictures))
     assert style.shape == (2, conditions.COUNT)
     red, green, blue = np.moveaxis(pictures, -1, 0)
     opponents = ((red + green + blue) / 3**0.5, (red - green) / 2**0.5, (red + green - 2 * blue) / 6**0.5)
@@ -109,8 +113,9 @@ def test_style_of_a_picture_by_numpy(pictures):
 
 @pytest.mark.slow
 def test_without_conditions_it_can_be_initialised_and_norms_start_plain(module, pictures):
-    network = module.init(jax.random.key(0), pictures)["params"]["network"]
+    variables = jax.jit(module.init)(jax.random.key(0), pictures)
+    network = variables["params"]["network"]
     assert all(
         jnp.all(leaf["scale"] == 1) and jnp.all(leaf["shift"] == 0) for n, leaf in network.items() if "Norm" in n
     )
-    assert blocks.AFFINE not in module.init(jax.random.key(0), pictures)
+    assert blocks.AFFINE not in variables

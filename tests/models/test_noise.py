@@ -65,7 +65,7 @@ def test_a_part_of_a_picture_has_the_noise_of_the_whole():
 def network():
     cfg = overrides.load("style_image", "generator.filters=4", "generator.blocks=1", "generator.noise=True")
     module = models.build_generator(cfg)
-    return module, module.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    return module, jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
 
 
 def test_a_generator_gives_variants_by_seed(network):

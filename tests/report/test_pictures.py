@@ -6,6 +6,7 @@ import io
 import pathlib
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from gqst.pictures import files
@@ -45,12 +46,13 @@ def test_a_grid_that_does_not_say_where_its_pictures_are_is_shown_whole(workdir:
     assert [len(fakes) for fakes in shown.fakes] == [1] * 4 and _picture(shown.fakes[1][0]).shape == (90, 60, 3)
 
 
-def test_pictures_are_scaled_down_to_what_the_page_may_hold(tmp_path: pathlib.Path):
+def test_pictures_are_scaled_down_to_what_the_page_may_hold(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pictures, "_BYTES", 500_000)
     # Noise is what WebP can shorten least.
-    folder = made_up_run(tmp_path / "run", side=640, rows=8)
+    folder = made_up_run(tmp_path / "run", side=160, rows=8)
     shown = pictures.of_rounds(history.read(folder))
     uris = [uri for fakes in shown.fakes for uri in fakes] + shown.sources + shown.others["target"]
-    assert sum(map(len, uris)) < 9_100_000 and 300 < len(_picture(uris[0])) < 640
+    assert sum(map(len, uris)) < 510_000 and 60 < len(_picture(uris[0])) < 160
 
 
 def test_the_worst_and_the_best_with_their_labels(workdir: pathlib.Path):

@@ -1,5 +1,6 @@
 """Frozen networks against SciPy and published values, and faulty weight files."""
 
+import functools
 import pathlib
 import re
 
@@ -19,10 +20,8 @@ EXAMPLES = pathlib.Path(__file__).parent / "lpips_example"
 
 
 def _apply(name, params, pictures, layers):
-    return {
-        layer: np.asarray(x)
-        for layer, x in base.FEATURES[name]().apply({"params": params}, pictures, layers=layers).items()
-    }
+    apply = functools.partial(base.FEATURES[name]().apply, layers=layers)
+    return {layer: np.asarray(x) for layer, x in jax.jit(apply)({"params": params}, pictures).items()}
 
 
 def _conv(x, layer, *, stride=1, pad=1):
