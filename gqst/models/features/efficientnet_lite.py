@@ -114,11 +114,11 @@ def _depthwise(
     k = kernel.shape[0]
     pads = lax.padtype_to_pads(sides, (k, k), (stride, stride), padding)
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    height, width = ((n - k) // stride for n in x.shape[1:3])
+    height, width = ((n - k) // stride + 1 for n in x.shape[1:3])
     taps = kernel.reshape(k * k, c)
-    y = jnp.zeros((b, height + 1, width + 1, c), x.dtype)
+    y = jnp.zeros((b, height, width, c), x.dtype)
     for tap, (i, j) in enumerate(itertools.product(range(k), repeat=2)):
-        limits = (b, i + stride * height + 1, j + stride * width + 1, c)
-        shifted = lax.slice(x, (0, i, j, 0), limits, (1, stride, stride, 1))
+        end = (b, i + stride * (height - 1) + 1, j + stride * (width - 1) + 1, c)
+        shifted = lax.slice(x, (0, i, j, 0), end, (1, stride, stride, 1))
         y += shifted * lax.slice(taps, (tap, 0), (tap + 1, c)).reshape(1, 1, 1, c)
     return y
