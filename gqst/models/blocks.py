@@ -34,9 +34,9 @@ _UNROLLED = contextvars.ContextVar("unrolled", default=False)
 
 
 @contextlib.contextmanager
-def unrolled() -> Iterator[None]:
-    """Within it, networks are traced without loops over equal layers, whose operations compilers count once."""
-    token = _UNROLLED.set(True)
+def unrolled(wanted: bool = True) -> Iterator[None]:
+    """Within it, networks are traced without loops over equal layers, if that is wanted."""
+    token = _UNROLLED.set(wanted or are_unrolled())
     try:
         yield
     finally:

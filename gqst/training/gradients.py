@@ -237,10 +237,14 @@ def _translate(
     if stats:
         options["train"] = True
 
-    def apply(variables: Any, pictures: jax.Array) -> tuple[Any, Any]:
-        return recipe.generator.apply(variables, pictures, mutable=list(stats), **options)
+    remat = recipe.config.remat != "none"
 
-    if recipe.config.remat != "none":
+    def apply(variables: Any, pictures: jax.Array) -> tuple[Any, Any]:
+        # A loop over the blocks would be recomputed at once, with the activations of all of them.
+        with blocks.unrolled(remat):
+            return recipe.generator.apply(variables, pictures, mutable=list(stats), **options)
+
+    if remat:
         apply = jax.checkpoint(apply, policy=_REMAT_POLICIES[recipe.config.remat])
     variables = {"params": params, **stats}
     if getattr(recipe.generator, "noise", False):
@@ -264,8 +268,8 @@ def _translate_all(
     One pass over all of them is a smaller program to compile than a pass over each.
     """
     count = len(inputs)
-    if stats:
-        # Statistics of a batch are those of pictures of one domain.
+    if stats or recipe.config.remat != "none":
+        # Statistics of a batch are those of pictures of one domain, and each pass is recomputed by itself.
         passes = [_translate(recipe, params, stats, x, keys, asked=asked) for x in inputs.values()]
         return {name: output for name, (output, _) in zip(inputs, passes, strict=True)}, passes[0][1]
     # What belongs to one key stays together, and so on one device.

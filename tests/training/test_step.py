@@ -241,6 +241,14 @@ def test_less_memory_is_the_same_step(four, whole, change, tolerance):
     assert bytes_needed < 0.95 * bytes_whole or change.startswith("remat")
 
 
+@pytest.mark.parametrize(("remat", "loops"), [("none", True), ("blocks", False), ("all", False)])
+def test_blocks_are_no_loop_where_they_are_recomputed(remat, loops):
+    """A loop keeps the activations of all blocks while it is recomputed."""
+    size = ("generator.blocks=2", "image_size=64", "preprocess.load_size=64", "batch_size=4", "pool_size=0")
+    recipe = Recipe(conftest.small("cyclegan", *size, f"remat={remat}"), paired=False)
+    assert ("scan[" in str(jax.make_jaxpr(step.build(recipe))(*step.abstract_arguments(recipe)))) == loops
+
+
 @pytest.fixture(scope="module")
 def whole(four):
     return _two_steps(four)

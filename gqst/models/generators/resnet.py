@@ -15,7 +15,10 @@ from gqst.models import blocks as layers  # `blocks` is the name of an option
 from gqst.models import noise as noises  # so is `noise`
 
 _FEWEST_PIXELS = 1024
-"""Pixels of a batch in the blocks from which on these are a loop; with fewer, its copies of kernels would take time."""
+"""Pixels in the blocks from which on these are a loop; with fewer, its copies of kernels would take time.
+
+They are those of the whole batch under jit, and of a device's share of it under pmap.
+"""
 
 
 @base.GENERATORS.register("resnet")
@@ -126,7 +129,7 @@ class ResNet(nn.Module, kw_only=True):
         def block(x: jax.Array, pair: Any) -> tuple[jax.Array, None]:
             y: Any = norm.apply({}, conv.apply({"params": pair[0]}, x))
             y = norm.apply({}, conv.apply({"params": pair[1]}, nn.relu(y)))
-            return layers.keep(x + y), None
+            return x + y, None
 
         first = 1 + self.scales
         convs = [self.variables["params"][f"Conv_{first + i}"] for i in range(2 * self.blocks)]
