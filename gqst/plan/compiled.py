@@ -118,9 +118,9 @@ def _compile(recipe: Recipe, target: hardware.Target, lowered: Any) -> Compiled:
 
 
 def _flops(recipe: Recipe, target: hardware.Target) -> float:
-    """Operations of a step on all devices, counted before any compiler optimizes it, and without loops.
+    """Operations of a step on all devices, before any compiler optimizes it, and without loops over blocks or parts.
 
-    Compilers count the body of a loop once, and some not what they leave to libraries.
+    Compilers count the body of a loop once, and some leave out what they hand to libraries.
     """
     whole = Recipe(dataclasses.replace(recipe.config, accumulate=1), paired=recipe.paired)
     with blocks.unrolled():
@@ -139,7 +139,8 @@ def _bytes_needed(message: str) -> int | None:
 def _fingerprint(target: hardware.Target, lowered: Any) -> str:
     """Hash of all that decides what a compiler says: the program, the devices and the versions."""
     versions = [gqst.__version__, *map(_version, ("jaxlib", "libtpu", "jax-cuda12-plugin"))]
-    parts = [*versions, target.name, target.kind, target.description, lowered.as_text()]
+    options = str(devices.compile_options(1, target.devices))
+    parts = [*versions, target.name, target.kind, target.description, options, lowered.as_text()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _BITS = {"pred": 8, "bf16": 16}
 _ARRAY = re.compile(r"([a-z][a-z0-9]*)\[([\d,]*)\](\{[^}]*\})?")
@@ -14,11 +14,15 @@ _ON_CHIP = re.compile(r"S\([1-9]\d*\)")
 _FREE = frozenset({"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id"})
 _CALLS = frozenset({"call", "while", "conditional", "async-start"})
 
+Instruction = tuple[str, float, str, str]
+"""Name, bytes of the result, opcode, and the text from its arguments on."""
+
 
 def of(text: str) -> float:
     """Returns the bytes that a run of a program reads and writes: the operands and results of each kernel.
 
-    A conditional counts as its most expensive branch, a loop as often as it runs if that is known, else once.
+    A conditional counts as its most expensive branch, a loop as often as it runs if that is known, else once. Of an
+    array that a loop reads or writes part by part, each time round counts one part.
 
     Args:
       text: Optimized HLO from `jax.stages.Compiled.as_text()`.
@@ -36,7 +40,7 @@ def of(text: str) -> float:
             costs[name] = sum(instruction_cost(line) for line in bodies[name])
         return costs[name]
 
-    def instruction_cost(line: tuple[str, float, str, str]) -> float:
+    def instruction_cost(line: Instruction) -> float:
         _, result, opcode, rest = line
         if opcode in _FREE or opcode.endswith(("-done", "-update")):
             return 0.0
@@ -48,19 +52,55 @@ def of(text: str) -> float:
             return (int(trips.group(1)) if trips else 1) * once
         if opcode.endswith("-start"):
             return result
-        operands = _NAME.findall(_arguments(rest))
-        return result + math.fsum(sizes.get(operand, 0.0) for operand in operands)
+        operands = _operands(rest)
+        whole = [sizes.get(operand, 0.0) for operand in operands]
+        fused = _CALLED.search(rest) if opcode == "fusion" else None
+        if fused is not None and (body := bodies.get(fused.group(1).lstrip("%"))):
+            return _cost_of_fusion(body, whole, result)
+        if opcode == "dynamic-slice":
+            return 2.0 * result
+        if opcode == "dynamic-update-slice":
+            return 2.0 * whole[1]
+        return result + math.fsum(whole)
 
     sizes = {name: size for lines in bodies.values() for name, size, _, _ in lines}
     return computation_cost(entry)
 
 
-def _computations(text: str) -> tuple[dict[str, list[tuple[str, float, str, str]]], str | None]:
-    """Returns the instructions of each computation by name, and the name of the entry.
+def _cost_of_fusion(body: Sequence[Instruction], operands: Sequence[float], result: float) -> float:
+    """Bytes that a fused computation moves, given those of its operands and of its result."""
+    lines = {line[0]: line for line in body}
+    users: dict[str, list[Instruction]] = {}
+    for line in body:
+        for name in _operands(line[3]):
+            users.setdefault(name, []).append(line)
+    *_, (root, _, opcode, rest) = body
+    updates = [lines[name] for name in (_operands(rest) if opcode == "tuple" else [root]) if name in lines]
+    updates = [line for line in updates if line[2] == "dynamic-update-slice"]
+    # An updated array stays where it is.
+    kept = {_operands(line[3])[0] for line in updates}
+    saved = math.fsum(line[1] - lines[_operands(line[3])[1]][1] for line in updates)
+    moved = max(result - saved, 0.0)
+    for name, _, kind, after in body:
+        if kind == "parameter":
+            number = int(_arguments(after).strip("()"))
+            parts = [
+                line for line in users.get(name, []) if line[2] == "dynamic-slice" and _operands(line[3])[0] == name
+            ]
+            if len(parts) == len(users.get(name, [])):
+                moved += min(operands[number], math.fsum(line[1] for line in parts))
+            elif name not in kept or len(users[name]) > 1:
+                moved += operands[number]
+    return moved
 
-    An instruction is its name, the bytes of its result, its opcode, and the text from its arguments on.
-    """
-    bodies: dict[str, list[tuple[str, float, str, str]]] = {}
+
+def _operands(rest: str) -> list[str]:
+    return _NAME.findall(_arguments(rest))
+
+
+def _computations(text: str) -> tuple[dict[str, list[Instruction]], str | None]:
+    """Returns the instructions of each computation by name, and the name of the entry."""
+    bodies: dict[str, list[Instruction]] = {}
     entry, body = None, None
     for line in text.splitlines():
         if line.endswith("{") and not line.startswith((" ", "HloModule")):

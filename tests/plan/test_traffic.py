@@ -29,6 +29,13 @@ def test_a_loop_counts_as_often_as_it_runs():
     assert 7 * once <= looped <= 8 * once + 1000
 
 
+def test_a_loop_over_rows_counts_each_row_once():
+    rows = 4 * 256 * 128
+    looped = _of(lambda x: jax.lax.scan(lambda _, row: (0.0, jnp.sin(row)), 0.0, x)[1], X)
+    # Beside what is read and written, the result is filled with zeros first, and what goes in may be copied.
+    assert 2 * rows <= looped <= 5 * rows
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_of_a_conditional_the_dearer_branch_counts(turned):
     branches = (lambda x: jnp.zeros_like(x), lambda x: jnp.sin(x))  # writes; reads and writes
