@@ -29,6 +29,9 @@ _BEGINNINGS = tuple(f"{scheme}://" for scheme in _PACKAGES)
 _MANGLED = tuple(f"{scheme}:/" for scheme in _PACKAGES)
 """What `pathlib` leaves of these."""
 
+_OFF = frozenset({"false", "no", "f", "0"})
+"""What etils takes for a no, in any case."""
+
 _LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "s3fs"})
 """Packages whose exceptions say that a bucket cannot be used."""
 
@@ -59,7 +62,7 @@ def path(text: str | os.PathLike[str]) -> pathlib.Path:
     if importlib.util.find_spec(_PACKAGES[scheme]) is None:
         raise types.InputError(f'{text} needs {_PACKAGES[scheme]}: pip install "gqst[{scheme}]"')
     # epath should write through the file systems that `filesystem` returns, with the same credentials.
-    if importlib.util.find_spec("tensorflow") is not None and os.environ.get("EPATH_USE_TF") != "false":
+    if importlib.util.find_spec("tensorflow") is not None and os.environ.get("EPATH_USE_TF", "").lower() not in _OFF:
         raise types.InputError(
             f"{text}: TensorFlow is installed, and etils would write to buckets through it; "
             "set EPATH_USE_TF=false before Python starts"

@@ -71,8 +71,9 @@ def test_tensorflow_does_not_take_over_buckets(monkeypatch, switch):
         monkeypatch.setenv("EPATH_USE_TF", switch)
     with pytest.raises(types.InputError, match=r"^s3://b/x: TensorFlow is installed, .* set EPATH_USE_TF=false before"):
         storage.path("s3://b/x")
-    monkeypatch.setenv("EPATH_USE_TF", "false")
-    assert storage.is_remote(storage.path("s3://b/x"))
+    for switch in ("false", "0", "No"):
+        monkeypatch.setenv("EPATH_USE_TF", switch)
+        assert storage.is_remote(storage.path("s3://b/x"))
 
 
 def test_a_path_in_a_bucket_joins_and_is_absolute(bucket):

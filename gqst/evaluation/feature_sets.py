@@ -79,7 +79,7 @@ class FeatureSet:
                 features.moments = sets.Moments.of(arrays["rows"])
         except FileNotFoundError:
             raise types.InputError(f"there is no file {path}") from None
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile):
             raise types.InputError(f"{path} holds no statistics: write them with --save-statistics") from None
         for key, value in about.items():
             if stored[key] != value:

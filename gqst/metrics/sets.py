@@ -89,7 +89,7 @@ class Moments:
     @property
     def mean(self) -> Float[np.ndarray, "d"]:
         """Mean of the rows."""
-        return self._all()[0]
+        return np.concatenate(self._waiting).mean(0) if self._waiting and not self._joined else self._all()[0]
 
     @property
     def covariance(self) -> Float[np.ndarray, "d d"]:

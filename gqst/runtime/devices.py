@@ -48,7 +48,7 @@ class DeviceMesh:
 
 
 def compile_options(level: int, devices: Sequence[jax.Device] | None = None) -> dict[str, int | str] | None:
-    """Returns the XLA options that suit CPU best, None for other devices.
+    """Returns the XLA options that suit CPU best, None for other devices; those in XLA_FLAGS take precedence.
 
     Compared with XLA's default, level 1 compiles the step in two thirds of the time to an equally fast program. Level 0
     compiles five times faster, for programs that run once.
@@ -60,9 +60,9 @@ def compile_options(level: int, devices: Sequence[jax.Device] | None = None) -> 
     platform = (devices or jax.local_devices())[0].platform
     if platform != "cpu":
         return None
-    # What the user asks of XLA goes before.
-    asked = "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", "")
-    return {**({} if asked else {"xla_backend_optimization_level": level}), **_without_ynnpack()}
+    options: dict[str, int | str] = {"xla_backend_optimization_level": level, **_without_ynnpack()}
+    asked = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in options.items() if name not in asked}
 
 
 @functools.cache
