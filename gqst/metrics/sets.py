@@ -70,13 +70,12 @@ class Moments:
         self._waiting.append(features.astype(np.float64))
         self.count += len(features)
         if self.count - self._joined > features.shape[1]:
-            self._mean, self._spread = self._all()
+            self._mean, self._spread = self.mean, self._total_spread()
             self._waiting, self._joined = [], self.count
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Returns everything that `from_arrays` needs."""
-        mean, spread = self._all()
-        return {"count": np.asarray(self.count), "mean": mean, "spread": spread}
+        return {"count": np.asarray(self.count), "mean": self.mean, "spread": self._total_spread()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Moments":
@@ -89,13 +88,16 @@ class Moments:
     @property
     def mean(self) -> Float[np.ndarray, "d"]:
         """Mean of the rows."""
-        return np.concatenate(self._waiting).mean(0) if self._waiting and not self._joined else self._all()[0]
+        if not self._waiting:
+            return self._mean
+        x = np.concatenate(self._waiting)
+        return self._mean + (x.mean(0) - self._mean) * (len(x) / self.count)
 
     @property
     def covariance(self) -> Float[np.ndarray, "d d"]:
         """Unbiased covariance of the rows; ValueError for fewer than 2."""
         self._check()
-        return self._all()[1] / (self.count - 1)
+        return self._total_spread() / (self.count - 1)
 
     @property
     def factor(self) -> Float[np.ndarray, "r d"]:
@@ -108,16 +110,14 @@ class Moments:
         values, vectors = np.linalg.eigh(self.covariance)
         return np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
 
-    def _all(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean of all rows, and the sum of the outer products of their distances from it."""
+    def _total_spread(self) -> np.ndarray:
+        """Sum of the outer products of the distances of all rows from their mean."""
         if not self._waiting:
-            return self._mean, self._spread
+            return self._spread
         x = np.concatenate(self._waiting)
         mean = x.mean(0)
-        gap = mean - self._mean
-        centred = x - mean
-        spread = self._spread + centred.T @ centred + np.outer(gap, gap) * (self._joined * len(x) / self.count)
-        return self._mean + gap * (len(x) / self.count), spread
+        gap, centred = mean - self._mean, x - mean
+        return self._spread + centred.T @ centred + np.outer(gap, gap) * (self._joined * len(x) / self.count)
 
     def _check(self) -> None:
         if self.count < 2:

@@ -137,7 +137,7 @@ def _bytes_needed(message: str) -> int | None:
 
 
 def _fingerprint(target: hardware.Target, lowered: Any) -> str:
-    """Hash of all that decides what a compiler says: the program, the devices and the versions."""
+    """Hash of all that decides what a compiler says: program, options, devices and versions."""
     versions = [gqst.__version__, *map(_version, ("jaxlib", "libtpu", "jax-cuda12-plugin"))]
     options = str(devices.compile_options(1, target.devices))
     parts = [*versions, target.name, target.kind, target.description, options, lowered.as_text()]

@@ -1,8 +1,10 @@
 """Memory traffic of a compiled program, read from its HLO text."""
 
+import collections
 import math
 import re
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 _BITS = {"pred": 8, "bf16": 16}
 _ARRAY = re.compile(r"([a-z][a-z0-9]*)\[([\d,]*)\](\{[^}]*\})?")
@@ -14,8 +16,16 @@ _ON_CHIP = re.compile(r"S\([1-9]\d*\)")
 _FREE = frozenset({"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id"})
 _CALLS = frozenset({"call", "while", "conditional", "async-start"})
 
-Instruction = tuple[str, float, str, str]
-"""Name, bytes of the result, opcode, and the text from its arguments on."""
+
+class _Instruction(NamedTuple):
+    name: str
+    size: float  # bytes of the result
+    opcode: str
+    rest: str  # the text from the arguments on
+
+    @property
+    def operands(self) -> list[str]:
+        return _NAME.findall(_arguments(self.rest))
 
 
 def of(text: str) -> float:
@@ -40,7 +50,7 @@ def of(text: str) -> float:
             costs[name] = sum(instruction_cost(line) for line in bodies[name])
         return costs[name]
 
-    def instruction_cost(line: Instruction) -> float:
+    def instruction_cost(line: _Instruction) -> float:
         _, result, opcode, rest = line
         if opcode in _FREE or opcode.endswith(("-done", "-update")):
             return 0.0
@@ -52,55 +62,48 @@ def of(text: str) -> float:
             return (int(trips.group(1)) if trips else 1) * once
         if opcode.endswith("-start"):
             return result
-        operands = _operands(rest)
-        whole = [sizes.get(operand, 0.0) for operand in operands]
+        operands = [sizes.get(operand, 0.0) for operand in line.operands]
         fused = _CALLED.search(rest) if opcode == "fusion" else None
         if fused is not None and (body := bodies.get(fused.group(1).lstrip("%"))):
-            return _cost_of_fusion(body, whole, result)
+            return _cost_of_fusion(body, operands, result)
         if opcode == "dynamic-slice":
             return 2.0 * result
         if opcode == "dynamic-update-slice":
-            return 2.0 * whole[1]
-        return result + math.fsum(whole)
+            return 2.0 * operands[1]
+        return result + math.fsum(operands)
 
     sizes = {name: size for lines in bodies.values() for name, size, _, _ in lines}
     return computation_cost(entry)
 
 
-def _cost_of_fusion(body: Sequence[Instruction], operands: Sequence[float], result: float) -> float:
+def _cost_of_fusion(body: Sequence[_Instruction], operands: Sequence[float], result: float) -> float:
     """Bytes that a fused computation moves, given those of its operands and of its result."""
-    lines = {line[0]: line for line in body}
-    users: dict[str, list[Instruction]] = {}
+    lines = {line.name: line for line in body}
+    users: dict[str, list[_Instruction]] = collections.defaultdict(list)
     for line in body:
-        for name in _operands(line[3]):
-            users.setdefault(name, []).append(line)
-    *_, (root, _, opcode, rest) = body
-    updates = [lines[name] for name in (_operands(rest) if opcode == "tuple" else [root]) if name in lines]
-    updates = [line for line in updates if line[2] == "dynamic-update-slice"]
+        for name in line.operands:
+            users[name].append(line)
+    root = body[-1]
+    results = [lines[name] for name in root.operands] if root.opcode == "tuple" else [root]
+    updates = [line for line in results if line.opcode == "dynamic-update-slice"]
     # An updated array stays where it is.
-    kept = {_operands(line[3])[0] for line in updates}
-    saved = math.fsum(line[1] - lines[_operands(line[3])[1]][1] for line in updates)
-    moved = max(result - saved, 0.0)
-    for name, _, kind, after in body:
-        if kind == "parameter":
-            number = int(_arguments(after).strip("()"))
-            parts = [
-                line for line in users.get(name, []) if line[2] == "dynamic-slice" and _operands(line[3])[0] == name
-            ]
-            if len(parts) == len(users.get(name, [])):
-                moved += min(operands[number], math.fsum(line[1] for line in parts))
-            elif name not in kept or len(users[name]) > 1:
-                moved += operands[number]
+    kept = {line.operands[0] for line in updates}
+    moved = max(result - math.fsum(line.size - lines[line.operands[1]].size for line in updates), 0.0)
+    for line in body:
+        if line.opcode != "parameter":
+            continue
+        whole, readers = operands[int(_arguments(line.rest).strip("()"))], users[line.name]
+        parts = [user.size for user in readers if user.opcode == "dynamic-slice" and user.operands[0] == line.name]
+        if len(parts) == len(readers):
+            moved += min(whole, math.fsum(parts))
+        elif line.name not in kept or len(readers) > 1:
+            moved += whole
     return moved
 
 
-def _operands(rest: str) -> list[str]:
-    return _NAME.findall(_arguments(rest))
-
-
-def _computations(text: str) -> tuple[dict[str, list[Instruction]], str | None]:
+def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str | None]:
     """Returns the instructions of each computation by name, and the name of the entry."""
-    bodies: dict[str, list[Instruction]] = {}
+    bodies: dict[str, list[_Instruction]] = {}
     entry, body = None, None
     for line in text.splitlines():
         if line.endswith("{") and not line.startswith((" ", "HloModule")):
@@ -115,7 +118,7 @@ def _computations(text: str) -> tuple[dict[str, list[Instruction]], str | None]:
             opcode = rest.split("(", 1)[0].strip()
             if name is not None:
                 measure = _copied_bytes if opcode.endswith("-start") else _bytes
-                body.append((name.group(1), measure(kind), opcode, rest[len(opcode) :].lstrip()))
+                body.append(_Instruction(name.group(1), measure(kind), opcode, rest[len(opcode) :].lstrip()))
     return bodies, entry
 
 

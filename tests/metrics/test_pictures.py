@@ -35,10 +35,6 @@ def damaged(photos) -> np.ndarray:
     )
 
 
-def _jit(metric):
-    return jax.jit(metric)
-
-
 def _reference_ssim(one, other) -> float:
     # dm-pix averages over the windows that lie inside the picture.
     _, whole = skimage.metrics.structural_similarity(
@@ -69,7 +65,7 @@ def _reference_structure(one, other) -> float:
 
 def test_ssim_is_that_of_scikit_image(photos, damaged):
     expected = [_reference_ssim(*pair) for pair in zip(photos, damaged, strict=True)]
-    actual = np.asarray(_jit(metrics.ssim)(photos, damaged))
+    actual = np.asarray(jax.jit(metrics.ssim)(photos, damaged))
     assert actual.dtype == np.float32 and actual.shape == (3,)
     np.testing.assert_allclose(actual, expected, atol=1e-4)
     assert 0.1 < min(expected) < max(expected) < 0.98
@@ -84,12 +80,12 @@ def test_psnr_is_that_of_scikit_image(photos, damaged):
 
 def test_contrast_structure_is_that_of_the_equation(photos, damaged):
     expected = [_reference_structure(*pair) for pair in zip(photos, damaged, strict=True)]
-    np.testing.assert_allclose(_jit(metrics.contrast_structure)(photos, damaged), expected, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(metrics.contrast_structure)(photos, damaged), expected, atol=1e-4)
 
 
 def test_contrast_structure_forgives_colour_and_not_inversion(photos):
     shifted = 0.8 * photos + np.array([0.15, 0.05, 0.0], np.float32)
-    structure = _jit(metrics.contrast_structure)
+    structure = jax.jit(metrics.contrast_structure)
     assert (np.asarray(structure(photos, shifted)) > 0.95).all()
     inverted = np.asarray(structure(photos, 1.0 - photos))
     assert (inverted[:2] < -0.3).all()
@@ -99,7 +95,7 @@ def test_contrast_structure_forgives_colour_and_not_inversion(photos):
 
 def test_bounds(photos):
     for name in ("ssim", "contrast_structure"):
-        metric = _jit(metrics.METRICS[name])
+        metric = jax.jit(metrics.METRICS[name])
         np.testing.assert_allclose(metric(photos, photos), 1.0, atol=1e-5)
         others = np.roll(photos, 1, axis=0)
         assert (np.abs(metric(photos, others)) < 0.9).all()
@@ -110,8 +106,8 @@ def test_bounds(photos):
 def test_black_against_white_by_hand():
     black, white = np.zeros((1, 12, 11, 3), np.float32), np.ones((1, 12, 11, 3), np.float32)
     # No structure at all: what is left of SSIM is the luminance factor c1 / (1 + c1).
-    np.testing.assert_allclose(_jit(metrics.ssim)(black, white), 1e-4 / (1 + 1e-4), rtol=1e-3)
-    np.testing.assert_allclose(_jit(metrics.contrast_structure)(black, white), 1.0, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(metrics.ssim)(black, white), 1e-4 / (1 + 1e-4), rtol=1e-3)
+    np.testing.assert_allclose(jax.jit(metrics.contrast_structure)(black, white), 1.0, atol=1e-5)
     np.testing.assert_allclose(metrics.psnr(black, white), 0.0, atol=1e-5)
 
 
@@ -143,7 +139,7 @@ def test_narrow_pictures_are_measured_wide(name, photos):
     """bfloat16 has 8 bits, so that pictures in it are exact if they have 6."""
     coarse = np.round(photos * 64) / 64
     other = np.round(photos[::-1] * 64) / 64
-    metric = _jit(metrics.METRICS[name])
+    metric = jax.jit(metrics.METRICS[name])
     narrow = metric(jnp.asarray(coarse, jnp.bfloat16), jnp.asarray(other, jnp.bfloat16))
     assert narrow.dtype == jnp.float32
     np.testing.assert_allclose(narrow, metric(coarse, other), rtol=1e-4, atol=1e-5)
@@ -156,7 +152,7 @@ def test_gradients_are_finite(name, photos):
     ones = np.stack([photos[0], *flats, flats[0], flats[2], photos[1]])
     others = np.stack([photos[0], *flats, flats[2], photos[1], flats[0]])
     metric = getattr(metrics, name)
-    gradient = _jit(jax.grad(lambda x, y: jnp.sum(metric(x, y)), argnums=(0, 1)))(ones, others)
+    gradient = jax.jit(jax.grad(lambda x, y: jnp.sum(metric(x, y)), argnums=(0, 1)))(ones, others)
     assert np.isfinite(gradient).all()
 
 
@@ -192,13 +188,13 @@ def test_ms_ssim_is_the_product_of_its_scales(large):
         expected *= _scale(one, other, luminance=scale == 4) ** weight
         height, width = (side // 2 * 2 for side in one.shape[:2])
         one, other = (x[:height, :width].reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3)) for x in (one, other))
-    got = _jit(metrics.ms_ssim)(*large)
+    got = jax.jit(metrics.ms_ssim)(*large)
     assert float(got[0]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_ms_ssim_has_bounds_and_finite_gradients(large):
     photo, spoilt = large
-    value = _jit(jax.value_and_grad(lambda x, y: metrics.ms_ssim(x, y)[0]))
+    value = jax.jit(jax.value_and_grad(lambda x, y: metrics.ms_ssim(x, y)[0]))
     for other, least, most in ((photo, 0.9999, 1.0001), (spoilt, 0.3, 0.99), (1.0 - photo, 0.0, 0.3)):
         got, gradient = value(jnp.asarray(other), jnp.asarray(photo))
         assert least <= got <= most and np.isfinite(gradient).all()
@@ -220,7 +216,7 @@ def test_color_shift_by_hand():
     flat = np.broadcast_to(np.float32([0.2, 0.5, 0.4]), (1, 8, 8, 3))
     other = np.broadcast_to(np.float32([0.2, 0.8, 0.8]), (1, 8, 8, 3))
     np.testing.assert_allclose(metrics.color_shift(flat, other), [0.5], atol=1e-5)
-    gradient = _jit(jax.grad(lambda x: metrics.color_shift(x, flat)[0]))(jnp.asarray(flat))
+    gradient = jax.jit(jax.grad(lambda x: metrics.color_shift(x, flat)[0]))(jnp.asarray(flat))
     assert np.isfinite(gradient).all() and float(metrics.color_shift(flat, flat)[0]) == pytest.approx(0.0, abs=1e-6)
 
 
@@ -256,7 +252,7 @@ def test_repetition_is_the_highest_correlation_of_a_window_with_itself():
     strokes = scipy.ndimage.gaussian_filter(rng.normal(size=(96, 96)), (1.0, 4.0))
     luma = (0.5 + 0.1 * strokes / strokes.std()).clip(0, 1)
     output = np.repeat(luma[None, ..., None], 3, -1).astype(np.float32)
-    actual = _jit(metrics.repetition)(output, np.zeros_like(output))
+    actual = jax.jit(metrics.repetition)(output, np.zeros_like(output))
     np.testing.assert_allclose(actual, _reference_repetition(luma), atol=2e-3)
 
 
@@ -267,8 +263,8 @@ def test_repetition_sees_stamps_where_the_source_is_flat():
     stamp = np.tile(rng.random((1, 24, 24, 3), np.float32), (1, 4, 6, 1))
     noise = rng.random((1, 96, 144, 3), np.float32)
     stamped_sky, stamped_ground = (np.concatenate(x, 2) for x in ((stamp, noise), (noise, stamp)))
-    assert _jit(metrics.repetition)(stamped_sky, source)[0] > 0.75
-    assert _jit(metrics.repetition)(stamped_ground, source)[0] < 0.45
+    assert jax.jit(metrics.repetition)(stamped_sky, source)[0] > 0.75
+    assert jax.jit(metrics.repetition)(stamped_ground, source)[0] < 0.45
     # What nobody can see does not count.
     faint = 0.5 + 0.001 * np.concatenate([stamp, stamp], 2)
-    assert _jit(metrics.repetition)(faint, source)[0] < 0.05
+    assert jax.jit(metrics.repetition)(faint, source)[0] < 0.05

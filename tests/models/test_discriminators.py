@@ -208,9 +208,8 @@ def test_projected_has_a_head_for_each_layer_of_the_features():
     rng = np.random.default_rng(0)
     features = {layer: rng.random((2, 32 // 2**n, 48 // 2**n, 4 * 2**n), np.float32) for n, layer in enumerate(layers)}
     pictures = _pictures(32, 48)
-    run = jax.jit
-    variables = run(lambda: module.init(jax.random.key(0), pictures, features=features))()
-    judge = run(lambda pictures, features: module.apply(variables, pictures, features=features))
+    variables = jax.jit(lambda: module.init(jax.random.key(0), pictures, features=features))()
+    judge = jax.jit(lambda pictures, features: module.apply(variables, pictures, features=features))
     verdict = judge(pictures, features)
     assert [x.shape for x in verdict.logits] == [(2, 16, 24, 1), (2, 8, 12, 1), (2, 4, 6, 1), (2, 2, 3, 1)]
     # Neither the pictures nor the scale of the features matter.

@@ -370,10 +370,9 @@ def test_a_game_on_features_is_that_of_explicit_gradients(by_features, pictures)
         real, fake = judge(params, y), judge(params, fake)
         return mean([jax.nn.relu(1.0 - r) for r in real]) + mean([jax.nn.relu(1.0 + f) for f in fake])
 
-    run = jax.jit
     for player, loss, after in (("gen", gen_loss, new.gen), ("disc", disc_loss, new.disc)):
         held = getattr(before, player).params[FORWARD]
-        value, grads = run(jax.value_and_grad(loss))(held)
+        value, grads = jax.jit(jax.value_and_grad(loss))(held)
         name = {"gen": "generator", "disc": "discriminator"}[player]
         assert float(metrics[f"loss/{name}"]) == pytest.approx(float(value), rel=1e-4)
         _close(after.params[FORWARD], jax.tree.map(lambda p, g: p - 0.05 * g, held, grads))
