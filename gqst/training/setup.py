@@ -320,7 +320,7 @@ def _claim(folder: pathlib.Path, workdir: pathlib.Path, cfg: config.Config, prin
 
 
 def _is_place(key: str, values: tuple[Any, Any]) -> bool:
-    return key.startswith("data.options.") and all(isinstance(value, str) for value in values)
+    return key.startswith("data.options.") and all(isinstance(value, str | None) for value in values)
 
 
 def _check_moved(

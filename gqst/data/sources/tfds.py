@@ -2,20 +2,28 @@
 
 import dataclasses
 import functools
+import hashlib
+import http.client
 import io
+import pathlib
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from gqst import registry, types
-from gqst.data.sources import base
-from gqst.pictures import decode
+from gqst import registry, storage, types
+from gqst.data.sources import base, file_functions
+from gqst.pictures import decode, files
+from gqst.runtime import progress
 
 _FORMAT = "array_record"
 # Paired features come from one record, which is read for one after the other.
 _REMEMBERED = 8
+_BLOCK = 2**20  # bytes
+_TIMEOUT = 60  # seconds without an answer
 
 
 @base.SOURCES.register("tfds", paired=lambda options: options["paired"])
@@ -30,6 +38,7 @@ def tfds(
     target_feature: str = "image",
     paired: bool = False,
     data_dir: str | None = None,
+    url: str | None = None,
 ) -> base.Dataset:
     """Two domains of a TFDS dataset; downloaded and prepared on the first use.
 
@@ -43,8 +52,10 @@ def tfds(
       target_feature: Feature that holds the target pictures.
       paired: Whether both features of an example belong together; source and target then name one split.
       data_dir: Folder of prepared datasets; None is TFDS's own.
+      url: Mirror of the dataset's archive, named as the original: an address with http or https, or a file on disk or
+        in a bucket; its content is checked. None downloads from where TFDS says.
     """
-    builder = _prepared(dataset, data_dir)
+    builder = _prepared(dataset, data_dir, url)
     _check_feature(builder, dataset, source_feature, "source_feature")
     _check_feature(builder, dataset, target_feature, "target_feature")
 
@@ -98,7 +109,7 @@ class Examples:
         return Image.fromarray(np.squeeze(picture)).convert("RGB")
 
 
-def _prepared(dataset: str, data_dir: str | None) -> Any:
+def _prepared(dataset: str, data_dir: str | None, url: str | None) -> Any:
     # Slow to import, and needed by this source alone.
     import tensorflow_datasets
 
@@ -114,8 +125,14 @@ def _prepared(dataset: str, data_dir: str | None) -> Any:
     # A wrong config or version raises ValueError, AssertionError or AttributeError.
     except Exception as error:
         raise types.InputError(f"TFDS has no {dataset!r}: {_first_line(_root_cause(error))}") from error
+    by_hand = None
+    if url is not None and not builder.is_prepared():
+        by_hand = builder.data_dir_root / "downloads" / "manual"
+        _copy_from_mirror(builder, dataset, url, by_hand)
+    settings = tensorflow_datasets.download.DownloadConfig(manual_dir=by_hand)
     try:
-        builder.download_and_prepare(file_format=_FORMAT)
+        with file_functions.stand_in():
+            builder.download_and_prepare(file_format=_FORMAT, download_config=settings)
     # Downloads fail with exceptions of requests, the disk, checksums and the builder's own code.
     except Exception as error:
         raise types.InputError(
@@ -123,6 +140,44 @@ def _prepared(dataset: str, data_dir: str | None) -> Any:
             f"{type(_root_cause(error)).__name__}: {_first_line(_root_cause(error))}"
         ) from error
     return builder
+
+
+def _copy_from_mirror(builder: Any, dataset: str, url: str, folder: pathlib.Path) -> None:
+    """Copies the archive of a dataset to where TFDS looks for files that were downloaded by hand."""
+    name = pathlib.PurePosixPath(urllib.parse.urlsplit(url).path).name
+    known = {info.filename: info for info in (builder.url_infos or {}).values() if info.filename}
+    if name not in known:
+        raise types.InputError(
+            f"data option 'url': {dataset} has no archive {name!r}{registry.hint(name, known)}; a mirror names it as "
+            f"TFDS does: {', '.join(sorted(known)) or 'which names none'}"
+        )
+    if (folder / name).exists():
+        return
+    expected, digest, size = known[name], hashlib.sha256(), 0
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.atomic(pathlib.Path(folder / name)) as part:
+        try:
+            counting = progress.Counter(f"downloading {name}", unit="megabyte")
+            with _opened(url) as stream, part.open("wb") as file, counting as counter:
+                while block := stream.read(_BLOCK):
+                    file.write(block)
+                    digest.update(block)
+                    size += len(block)
+                    counter(size // _BLOCK, expected.size // _BLOCK)
+        # What servers answer with, and what a bucket does.
+        except (OSError, http.client.HTTPException) as error:
+            raise types.InputError(f"data option 'url': {url} cannot be copied: {_first_line(error)}") from error
+        if (size, digest.hexdigest()) != (expected.size, expected.checksum):
+            raise types.InputError(
+                f"data option 'url': {url} is not the archive of {dataset}: {size:,} bytes with SHA-256 "
+                f"{digest.hexdigest()}, not {expected.size:,} with {expected.checksum}"
+            )
+
+
+def _opened(url: str) -> Any:
+    if url.startswith(("http://", "https://")):
+        return urllib.request.urlopen(url, timeout=_TIMEOUT)
+    return storage.path(url).expanduser().open("rb")
 
 
 def _open(builder: Any, dataset: str, split: str) -> tuple[Sequence[Any], Callable[[int], Any]]:

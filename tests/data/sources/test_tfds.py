@@ -1,10 +1,15 @@
 """TFDS without TensorFlow: a dataset prepared on disk from real pictures, and cycle_gan mocked."""
 
 import dataclasses
+import functools
+import hashlib
+import http.server
 import io
 import subprocess
 import sys
 import textwrap
+import threading
+import zipfile
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +18,7 @@ from PIL import Image
 
 from gqst import config, types
 from gqst.data import sources
+from gqst.data.sources import file_functions
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -157,6 +163,88 @@ def test_a_failed_download_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
     text = _sentence(tmp_path, dataset="cycle_gan/horse2zebra")
     assert text == ("TFDS cannot download and prepare 'cycle_gan/horse2zebra': ConnectionError: no route to host")
+
+
+@pytest.fixture
+def archive(tmp_path, pictures, monkeypatch):
+    """The archive of cycle_gan/horse2zebra with a few pictures, as its builder expects it."""
+    path = tmp_path / "mirror" / "horse2zebra.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        for index, picture in enumerate(pictures[:6]):
+            for domain in ("trainA", "trainB", "testA", "testB")[: 4 if index < 2 else 2]:
+                archive.writestr(f"horse2zebra/{domain}/{index}.png", _png(picture).getvalue())
+    content = path.read_bytes()
+    info = tfds.core.download.checksums.UrlInfo(len(content), hashlib.sha256(content).hexdigest(), path.name)
+    builder = type(tfds.builder("cycle_gan/horse2zebra", data_dir=tmp_path / "none"))
+    original = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/horse2zebra.zip"
+    monkeypatch.setattr(builder, "url_infos", {original: info})
+    return path
+
+
+def _served(folder):
+    """A server of a folder on this machine, to be shut down."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def _build_horses(tmp_path, url):
+    choice = config.choice("tfds", dataset="cycle_gan/horse2zebra", data_dir=str(tmp_path / "data"), url=url)
+    return sources.build(choice, validation=0)
+
+
+def test_a_mirror_is_prepared_without_tensorflow(tmp_path, archive, pictures):
+    server = _served(archive.parent)
+    url = f"http://127.0.0.1:{server.server_port}/horse2zebra.zip?version=1"
+    dataset = _build_horses(tmp_path, url)
+    server.shutdown()
+    assert dataset.train.sizes == (6, 6) and dataset.test.sizes == (2, 2)
+    assert _pixels(dataset.train.target) == {np.asarray(p).tobytes() for p in pictures[:6]}
+    assert "tensorflow" not in sys.modules
+    # What is prepared is not fetched again.
+    assert _build_horses(tmp_path, url).train.sizes == (6, 6)
+
+
+def test_a_mirror_on_disk_that_holds_something_else_leaves_nothing(tmp_path, archive):
+    archive.write_bytes(archive.read_bytes()[:-1] + b"?")
+    with pytest.raises(types.InputError, match=r"is not the archive of cycle_gan/horse2zebra: [\d,]+ bytes with SHA"):
+        _build_horses(tmp_path, str(archive))
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+
+
+def test_a_mirror_that_cannot_be_used_is_one_sentence(tmp_path, archive):
+    with pytest.raises(types.InputError, match=r"no archive 'horses.zip' \(did you mean 'horse2zebra.zip'\?\)"):
+        _build_horses(tmp_path, "https://mirror.example/horses.zip")
+    server = _served(tmp_path)
+    url = f"http://127.0.0.1:{server.server_port}/horse2zebra.zip"
+    with pytest.raises(types.InputError, match=r"horse2zebra.zip cannot be copied: HTTP Error 404: File not found$"):
+        _build_horses(tmp_path, url)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(types.InputError, match=r"cannot be copied: .*refused"):
+        _build_horses(tmp_path, url)
+
+
+def test_what_datasets_find_in_place_of_tensorflow(tmp_path):
+    with file_functions.stand_in():
+        import tensorflow as tf
+
+        (tmp_path / "b.txt").write_text("é", encoding="utf-8")
+        tf.io.gfile.copy(tmp_path / "b.txt", tmp_path / "a.txt")
+        with pytest.raises(FileExistsError, match=r"a\.txt exists"):
+            tf.io.gfile.copy(tmp_path / "b.txt", tmp_path / "a.txt")
+        with tf.io.gfile.GFile(tmp_path / "a.txt") as file:
+            assert file.read() == "é"
+        assert tf.io.gfile.glob([f"{tmp_path}/*.txt"]) == [f"{tmp_path}/a.txt", f"{tmp_path}/b.txt"]
+        tf.io.gfile.makedirs(tmp_path / "c" / "d")
+        tf.io.gfile.makedirs(tmp_path / "c" / "d")
+        assert tf.compat.as_text(b"x") == tf.compat.as_text("x") == "x" and tf.compat.as_bytes("x") == b"x"
+        with pytest.raises(ModuleNotFoundError, match=r"more of TensorFlow than files \(tf\.image\): pip install"):
+            _ = tf.image
+        assert not hasattr(tf, "__wrapped__")
+    assert "tensorflow" not in sys.modules
 
 
 def test_a_format_without_random_access_is_one_sentence(prepared, monkeypatch):
