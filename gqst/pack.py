@@ -21,9 +21,7 @@ def main(argv: list[str] | None = None) -> None:
         metavar="FOLDER",
         help="folders of pictures; one with trainA, trainB, testA or testB inside stands for these",
     )
-    parser.add_argument(
-        "output", type=cli.place_on_disk, metavar="OUT", help="folder to write, with one inside for each"
-    )
+    parser.add_argument("output", type=cli.place, metavar="OUT", help="folder to write, with one inside for each")
     parser.add_argument(
         "--size", type=cli.pixels, help="scale pictures down to this shorter side in pixels (default: as they are)"
     )

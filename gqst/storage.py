@@ -140,22 +140,44 @@ def on_disk(folder: pathlib.Path, wanted: Callable[[str], bool]) -> Iterator[pat
         yield copy
 
 
-def cached(folder: pathlib.Path, cache: pathlib.Path) -> pathlib.Path:
-    """Returns a copy on disk of a folder in a bucket, which is kept until the folder changes.
+class Cached:
+    """A copy on disk of a folder in a bucket, file by file as they are wanted, which is kept until the folder changes.
 
-    Args:
-      folder: Folder in the bucket.
-      cache: Folder on disk for copies of any.
+    Threads may share it, and processes the files.
+
+    Attributes:
+      local: The folder on disk.
     """
-    entries = _entries(folder)
-    content = {name: [info.get(key) for key in ("size", *_VERSIONS)] for name, info in entries.items()}
-    key = hashlib.sha256(json.dumps([str(folder), content], default=str).encode()).hexdigest()[:16]
-    missing = [name for name in entries if not (cache / key / name).is_file()]
-    if missing:
-        size = sum(entries[name]["size"] for name in missing)
-        _log.info("copying %d files (%.1f MB) of %s to %s", len(missing), size / 1e6, folder, cache / key)
-    fetch(folder, missing, cache / key)
-    return cache / key
+
+    def __init__(self, folder: pathlib.Path, cache: pathlib.Path):
+        """Looks at what the bucket holds.
+
+        Args:
+          folder: Folder in the bucket.
+          cache: Folder on disk for copies of any.
+        """
+        self._folder = folder
+        self._sizes: dict[str, int] = {}
+        content = {}
+        for name, info in _entries(folder).items():
+            content[name] = [info.get(key) for key in ("size", *_VERSIONS)]
+            self._sizes[name] = info["size"]
+        key = hashlib.sha256(json.dumps([str(folder), content], default=str).encode()).hexdigest()[:16]
+        self.local = cache / key
+        # So that of several threads one copies a file.
+        self._locks = {name: threading.Lock() for name in self._sizes}
+
+    def fetch(self, names: Iterable[str]) -> None:
+        """Copies files that are not there yet; those that the bucket does not have are left out."""
+        with contextlib.ExitStack() as stack:
+            wanted = sorted(name for name in names if name in self._sizes)
+            for name in wanted:
+                stack.enter_context(self._locks[name])
+            missing = [name for name in wanted if not (self.local / name).is_file()]
+            if missing:
+                size = sum(self._sizes[name] for name in missing)
+                _log.info("copying %d files (%.1f MB) of %s to %s", len(missing), size / 1e6, self._folder, self.local)
+                fetch(self._folder, missing, self.local)
 
 
 def remove(folder: pathlib.Path, *, first: str) -> None:

@@ -14,9 +14,10 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from gqst import overrides, storage, stylize, types
-from gqst.data import records, sources
+from gqst import overrides, pack, storage, stylize, types
+from gqst.data import packing, records, sources
 from gqst.inference import inputs
 from gqst.pictures import decode, files, folders
 from gqst.runtime import lock
@@ -92,14 +93,20 @@ def test_files_are_found_by_relative_path_and_copied(bucket, tmp_path):
 
 
 def test_a_copy_is_kept_until_the_folder_changes(bucket, tmp_path, monkeypatch):
-    for name in ("a", "b"):
+    def copied(*names):
+        copy = storage.Cached(bucket, tmp_path)
+        copy.fetch(names)
+        return copy.local
+
+    for name in ("a", "b", "c"):
         (bucket / name).write_text("old")
-    local = storage.cached(bucket, tmp_path)
+    local = copied("a", "b", "absent")
+    assert sorted(p.name for p in local.iterdir()) == ["a", "b"]
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "fetch", lambda folder, names, local: pytest.fail(str(names)) if names else None)
-        assert storage.cached(bucket, tmp_path) == local
+        patch.setattr(storage, "fetch", lambda folder, names, local: pytest.fail(str(names)))
+        assert copied("a") == copied("b") == local
     (bucket / "b").write_text("new")
-    changed = storage.cached(bucket, tmp_path)
+    changed = copied("a", "b")
     assert {p.name: p.read_text() for p in changed.iterdir()} == {"a": "old", "b": "new"}
     assert {p.name: p.read_text() for p in local.iterdir()} == {"a": "old", "b": "old"}
 
@@ -281,19 +288,51 @@ def test_pictures_in_a_bucket_are_those_on_disk(bucket):
         folders.listing(str(bucket / "absent"), option="source")
 
 
-def test_packed_pictures_in_a_bucket_are_copied_once(bucket, tmp_path, monkeypatch):
-    from gqst.data import packing
+def test_packing_into_a_bucket_goes_on_and_shards_are_copied_once(bucket, tmp_path, monkeypatch):
+    def unfinished(*args):
+        raise KeyboardInterrupt
 
-    packing.pack(PHOTOS / "test", tmp_path / "packed")
-    for path in (tmp_path / "packed").iterdir():
-        if path.is_file() and not path.name.startswith("."):
-            storage.filesystem(bucket).put_file(str(path), f"{bucket}/{path.name}")
+    packing.pack(PHOTOS / "test", tmp_path / "packed", shard=2, workers=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "_join", unfinished)
+        with pytest.raises(KeyboardInterrupt):
+            packing.pack(PHOTOS / "test", bucket, shard=2, workers=1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(types.InputError, match="packing has not ended"):
+        records.Records(bucket, option="root")
+    (bucket / f"{records.shard_name(0)}.npz").unlink()
+    (bucket / records.shard_name(1)).write_bytes(b"kept")
+    packing.pack(PHOTOS / "test", bucket, shard=2, workers=1)
+    # What was finished is not written again.
+    assert (bucket / records.shard_name(1)).read_bytes() == b"kept"
+    names = sorted(path.name for path in (tmp_path / "packed").iterdir())
+    storage.filesystem(bucket).put_file(
+        str(tmp_path / "packed" / records.shard_name(1)), f"{bucket / records.shard_name(1)}"
+    )
+    assert {name: (bucket / name).read_bytes() for name in storage.find(bucket)} == {
+        name: (tmp_path / "packed" / name).read_bytes() for name in names
+    }
     here, there = (records.Records(root, option="root") for root in (tmp_path / "packed", bucket))
     assert [there.name(i) for i in range(len(there))] == [here.name(i) for i in range(len(here))]
+    assert not list((tmp_path / "cache").rglob("*.array_record"))
     np.testing.assert_array_equal(np.asarray(there.load(2)), np.asarray(here.load(2)))
-    monkeypatch.setattr(storage, "fetch", lambda folder, names, local: pytest.fail(str(names)) if names else None)
-    records.Records(bucket, option="root")
+    assert [path.name for path in (tmp_path / "cache").rglob("*.array_record")] == [records.shard_name(1)]
+    monkeypatch.setattr(storage, "fetch", lambda folder, names, local: pytest.fail(str(names)))
+    np.testing.assert_array_equal(np.asarray(there.load(3)), np.asarray(here.load(3)))
+    records.Records(bucket, option="root").load(2)
+
+
+def test_the_command_packs_from_a_bucket_into_a_bucket(bucket, tmp_path, capsys):
+    for name in ("a.png", "b.png"):
+        storage.filesystem(bucket).put_file(str(_picture(tmp_path / name)), f"{bucket}/from/trainA/{name}")
+    pack.main([f"{bucket}/from", f"{bucket}/to", "--workers", "1"])
+    assert f"{bucket}/to/trainA: 2 packed" in capsys.readouterr().out
+    assert records.INDEX in storage.find(bucket / "to" / "trainA")
+
+
+def _picture(path):
+    Image.new("RGB", (8, 8)).save(path)
+    return path
 
 
 def test_patterns_in_a_bucket_name_their_files(bucket):

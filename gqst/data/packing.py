@@ -16,7 +16,7 @@ import numpy as np
 from array_record.python import array_record_module
 from PIL import Image
 
-from gqst import types
+from gqst import storage, types
 from gqst.data import records
 from gqst.pictures import decode, files, folders
 
@@ -57,7 +57,7 @@ def pack(
 
     Args:
       source: Folder of pictures.
-      target: Folder to write to; created if absent.
+      target: Folder to write to, on disk or in a bucket; created if absent.
       size: Length in pixels to which longer shorter sides are scaled down; None leaves all as they are.
       shard: Number of pictures of a shard.
       workers: Number of processes; None is the number of processors.
@@ -69,11 +69,11 @@ def pack(
     listed = folders.listing(source, option="FOLDER", tell=False)
     names = [listed.name(index) for index in range(len(listed))]
     claim = {"format": records.FORMAT, "names": folders.hash_of_names(names), "size": size, "shard": shard}
-    _claim(target, claim)
-    if (target / records.INDEX).exists():
+    written = _claim(target, claim)
+    if records.INDEX in written:
         return _summary(target)
     parts = [slice(first, first + shard) for first in range(0, len(names), shard)]
-    missing = {number: part for number, part in enumerate(parts) if not _part(target, number).exists()}
+    missing = {number: part for number, part in enumerate(parts) if _part(target, number).name not in written}
     if missing:
         done = len(names) - sum(len(names[part]) for part in missing.values())
         progress(done, len(names))
@@ -107,17 +107,23 @@ def _end_with_the_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _claim(target: pathlib.Path, claim: Mapping[str, Any]) -> None:
-    target.mkdir(parents=True, exist_ok=True)
+def _claim(target: pathlib.Path, claim: Mapping[str, Any]) -> set[str]:
+    """Takes the folder for these records, and returns the names of the files that it has already."""
+    if storage.is_remote(target):
+        written = set(storage.find(target))
+    else:
+        target.mkdir(parents=True, exist_ok=True)
+        written = {path.name for path in target.iterdir()}
     path = target / _CLAIM
-    if path.exists():
+    if _CLAIM in written:
         if json.loads(path.read_text(encoding="utf-8")) != claim:
             raise types.InputError(
                 f"{target} holds records of other pictures, or of other sizes: give another folder, or delete it"
             )
-    elif any(target.iterdir()):
+    elif written:
         raise types.InputError(f"{target} is not empty: give another folder")
     files.write_text(path, json.dumps(claim) + "\n")
+    return written
 
 
 def _write_shard(
@@ -170,7 +176,7 @@ def _join(target: pathlib.Path, count: int, claim: Mapping[str, Any]) -> None:
     sizes, hashes, counts, total = [], [], [], 0
     left_out: dict[str, str] = {}
     for number in range(count):
-        with np.load(_part(target, number), allow_pickle=False) as stored:
+        with _part(target, number).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             about = json.loads(stored["about"].tobytes())
             sizes.append(stored["sizes"])
             hashes.append(stored["hashes"])

@@ -30,19 +30,22 @@ class Records:
     """
 
     def __init__(self, root: str | pathlib.Path, *, option: str):
-        """Opens the index; shards are opened when they are first read.
+        """Opens the index; shards are opened when they are first read, and copied from a bucket then.
 
         Args:
-          root: Folder that `python -m gqst.pack` wrote.
+          root: Folder that `python -m gqst.pack` wrote, on disk or in a bucket.
           option: Name of the data option that it comes from, for messages.
 
         Raises:
           InputError: It holds no packed pictures, or packing has not ended.
         """
         self._root = folders.resolve(root)
+        self._copy: storage.Cached | None = None
         if storage.is_remote(self._root):
             # Shards are read at random, which array_record does on disk alone.
-            self._root = storage.cached(self._root, caches.folder("records"))
+            self._copy = storage.Cached(self._root, caches.folder("records"))
+            self._copy.fetch((INDEX, NAMES, ENDS))
+            self._root = self._copy.local
         try:
             index: Any = json.loads((self._root / INDEX).read_text(encoding="utf-8"))
             version, counts = index["format"], [int(count) for count in index["shards"]]
@@ -65,6 +68,7 @@ class Records:
             if count
         ]
         self._records = array_record_data_source.ArrayRecordDataSource(shards)
+        self._shard_ends = np.cumsum(counts)
 
     @property
     def origin(self) -> str:
@@ -83,6 +87,9 @@ class Records:
     def load(self, index: int, *, shorter: int | None = None) -> Image.Image:
         """See `Pictures.load`."""
         name = f"{self._root}/{self.name(index)}"
+        if self._copy is not None:
+            # A bucket that does not answer ends a run, which then resumes: its pictures are not damaged.
+            self._copy.fetch([shard_name(int(np.searchsorted(self._shard_ends, index, side="right")))])
         # The shard is missing, cut off or damaged.
         with decode.explained(name):
             content = self._records[index]

@@ -112,6 +112,13 @@ def test_data_that_moved_is_taken_and_told(tmp_path, moved, caplog):
     assert overrides.from_json((tmp_path / "run" / "config.json").read_text(), origin="") == moved
 
 
+def test_data_that_is_named_in_another_way_is_taken(tmp_path, moved, caplog):
+    new = tmp_path / "new"
+    changes = ["data.root=None", f"data.source={new / 'trainA'}", f"data.target={new / 'trainB'}"]
+    _claim(tmp_path / "run", overrides.override(moved, changes))
+    assert "the data has moved, data.root from" in caplog.text and "to None" in caplog.text
+
+
 def test_other_data_is_refused(tmp_path, moved):
     (tmp_path / "new" / "trainA" / "2.png").rename(tmp_path / "new" / "trainA" / "7.png")
     with pytest.raises(types.InputError, match=r"holds a run of other data: data.root from .* does not lead to"):
