@@ -1,6 +1,7 @@
 """The documentation: its pages are those of the navigation, its links lead somewhere, and its tables are up to date."""
 
 import importlib.util
+import pathlib
 import re
 
 import pytest
@@ -32,7 +33,7 @@ def test_links_lead_somewhere_on_the_site_and_in_a_clone(path):
 
 
 def test_the_tables_are_those_of_the_registry_and_of_the_configs():
-    tables = _tables()
+    tables = _script("make_tables")
     for path, text in tables.pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `python docs/make_tables.py`"
 
@@ -41,7 +42,7 @@ def test_every_metric_and_every_config_is_on_its_page():
     measure, configs = ((site.DOCS / page).read_text(encoding="utf-8") for page in ("metrics.md", "configs.md"))
     assert all(f"| `{name}` " in measure for name in metrics.METRICS)
     first = configs.split("\n## ")[0]
-    assert all(f"`{name}`" in first and f"\n### {name}\n" in configs for name in _tables().names())
+    assert all(f"`{name}`" in first and f"\n### {name}\n" in configs for name in _script("make_tables").names())
 
 
 def test_the_api_has_every_public_name():
@@ -60,13 +61,32 @@ def test_the_site_asks_no_other_host_for_anything():
     assert not any(address.startswith("http") for address in settings["extra_css"] + settings["extra_javascript"])
 
 
+def test_notebooks_have_the_badges_of_the_repositorys_address(monkeypatch):
+    script = _script("make_badges")
+    for path, text in script.notebooks(script.repository()).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `python docs/make_badges.py`"
+    [(path, text), *_] = script.notebooks("https://github.com/someone/gqst").items()
+    at = "github.com/someone/gqst/blob/main/notebooks/quality.ipynb"
+    colab = f"https://colab.research.google.com/github/someone/gqst/blob/main/notebooks/{path.name}"
+    assert path.name == "quality.ipynb" and f"colab-badge.svg)]({colab})" in text
+    assert f"open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://{at})" in text
+    assert 'PACKAGE = \\"git+https://github.com/someone/gqst\\"' in text
+    # Written twice they are the same, and without an address they go.
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda path, encoding: text)
+    assert script.notebooks("https://github.com/someone/gqst")[path] == text
+    monkeypatch.undo()
+    original = path.read_text(encoding="utf-8")
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda path, encoding: text)
+    assert script.notebooks("")[path] == original
+
+
 def _anchors(text: str) -> set[str]:
     heads = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
     return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
 
 
-def _tables():
-    spec = importlib.util.spec_from_file_location("make_tables", site.DOCS / "make_tables.py")
+def _script(name):
+    spec = importlib.util.spec_from_file_location(name, site.DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

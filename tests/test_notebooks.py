@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -31,12 +32,12 @@ QUALITY, STYLIZE, TRAIN = (FOLDER / f"{name}.ipynb" for name in ("quality", "sty
 CELL_SECONDS = 600
 
 
-Start = Callable[[nbformat.NotebookNode], contextlib.AbstractContextManager[nbclient.NotebookClient]]
+Start = Callable[..., contextlib.AbstractContextManager[nbclient.NotebookClient]]
 
 
 @pytest.fixture
 def kernel(environment: dict[str, str], tmp_path: pathlib.Path) -> Start:
-    """Starts the kernel of a notebook: this interpreter in the empty folder `work`, in smoke mode."""
+    """Starts the kernel of a notebook, with some devices: this interpreter in the folder `work`, in smoke mode."""
     kernels = tmp_path / "kernels"
     (kernels / "python3").mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -52,7 +53,8 @@ def kernel(environment: dict[str, str], tmp_path: pathlib.Path) -> Start:
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
 
-    def make(notebook: nbformat.NotebookNode) -> Iterator[nbclient.NotebookClient]:
+    def make(notebook: nbformat.NotebookNode, devices: int = 1) -> Iterator[nbclient.NotebookClient]:
+        flags = f"{kernel_environment['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
         specs = kernelspec.KernelSpecManager(kernel_dirs=[str(kernels)], ensure_native_kernel=False)
         manager = jupyter_client.AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
         manager.connection_file = str(tmp_path / "connection.json")
@@ -62,7 +64,7 @@ def kernel(environment: dict[str, str], tmp_path: pathlib.Path) -> Start:
             timeout=CELL_SECONDS,
             resources={"metadata": {"path": str(tmp_path / "work")}},
         )
-        with run.setup_kernel(env=kernel_environment, cleanup_kc=True):
+        with run.setup_kernel(env={**kernel_environment, "XLA_FLAGS": flags}, cleanup_kc=True):
             yield run
 
     return contextlib.contextmanager(make)
@@ -160,8 +162,9 @@ def install(tmp_path: pathlib.Path):
     cell = next(cell for cell in _read(TRAIN).cells if cell["id"] == "install")
 
     def run(before: str = "import numpy", package: str = "", **more: str) -> tuple[list[str], str, int]:
-        assert 'PACKAGE = ""' in cell.source
-        source = cell.source.replace('PACKAGE = ""', f"PACKAGE = {package!r}")
+        source, found = re.subn(r'^PACKAGE = ".*"$', f"PACKAGE = {package!r}", cell.source, flags=re.M)
+        assert found == 1
+        source = source.replace("/kaggle/input", str(tmp_path / "kaggle"))
         asked = tmp_path / "asked"
         asked.unlink(missing_ok=True)
         done = subprocess.run(
@@ -188,6 +191,11 @@ def test_installing_keeps_what_the_kernel_has_loaded(install):
 def test_what_is_installed_is_found(install, tmp_path: pathlib.Path):
     """An address goes before all; a clone before a wheel; and a wheel before the name."""
     content = tmp_path / "content"
+    added = tmp_path / "kaggle" / "a-wheel" / "gqst-1.2.0-py3-none-any.whl"
+    added.parent.mkdir(parents=True)
+    added.touch()
+    assert install()[0][2] == f"{added}[notebook]"
+    added.unlink()
     (content / "work" / "gqst-1.2.0-py3-none-any.whl").touch()
     (content / "work" / "gqst-1.10.0-py3-none-any.whl.part").touch()
     assert install()[0][2] == f"{content}/work/gqst-1.2.0-py3-none-any.whl[notebook]"
@@ -209,13 +217,14 @@ def test_a_device_that_something_else_holds(install):
 
 @pytest.mark.slow
 def test_train_runs_and_resumes(kernel: Start, tmp_path: pathlib.Path):
-    with kernel(_read(TRAIN)) as run:
+    with kernel(_read(TRAIN), devices=2) as run:
         _run_all(run)
         cells = {cell["id"]: cell for cell in run.nb.cells}
         first, (grid, curves) = _text(cells["train"]), _pictures(cells["train"])
         run.execute_cell(cells["train"], run.nb.cells.index(cells["train"]))
     work = tmp_path / "work"
-    assert "1 CPU device:" in _text(cells["devices"])
+    assert "2 CPU devices:" in _text(cells["devices"])
+    assert "2 pictures a step on 2 of 2 CPU devices, 1 on each" in _text(cells["config"])
     assert "losses:" in _text(cells["dry-run"])
     assert "finished: 4 steps" in first
     assert grid.shape[:2] == (300, 280)  # two columns of two held-out pictures
@@ -224,7 +233,7 @@ def test_train_runs_and_resumes(kernel: Start, tmp_path: pathlib.Path):
     assert "finished: 6 steps" in _text(cells["longer"])
     assert "going on from step 6 of 6" in _text(cells["train"])
     assert len(_pictures(cells["train"])) == 2  # of the run so far, at once
-    assert (work / "runs" / "colab" / "checkpoints" / "6").is_dir()
+    assert (work / "runs" / "first" / "checkpoints" / "6").is_dir()
     assert len(_pictures(cells["pairs"])) == 1
     assert len(list((work / "stylised").iterdir())) == 4
     assert (work / "stylised.zip").stat().st_size > 0
@@ -235,7 +244,7 @@ def test_stopping_the_training_cell_saves(kernel: Start, tmp_path: pathlib.Path)
     notebook = _read(TRAIN)
     cells = {cell["id"]: cell for cell in notebook.cells}
     cells["settings"].source = cells["settings"].source.replace("steps=4", "steps=100000")
-    metrics = tmp_path / "work" / "runs" / "colab" / "metrics.jsonl"
+    metrics = tmp_path / "work" / "runs" / "first" / "metrics.jsonl"
 
     def stop_when_it_trains(pid: int) -> None:
         end = time.monotonic() + CELL_SECONDS

@@ -55,7 +55,7 @@ def main() -> None:
         subprocess.run(["git", "clone", "--quiet", ROOT, folder / "clone"], check=True)
 
     client = notebook_client(python, folder, work)
-    checkpoint = work / "runs" / "colab" / "checkpoints" / "100"
+    checkpoint = work / "runs" / "first" / "checkpoints" / "100"
     with client.setup_kernel(env=environment(), cleanup_kc=True):
         killer = threading.Thread(target=kill_at, args=[checkpoint, client.km.provisioner.pid])
         killer.start()
