@@ -28,7 +28,9 @@ BASE = pathlib.Path(__file__).parent / "weights" / f"any_style{SUFFIX}"
 
 _FORMAT = "gqst-style-1"
 _BUNDLED = pathlib.Path(__file__).parent / "styles"
-_LARGEST_FILE, _LARGEST_HEADER = 2**29, 2**20
+_LARGEST_FILE, _LARGEST_HEADER, _LARGEST_SIDE = 2**29, 2**20, 2**14
+# Layers or channels that take no time to describe, whatever the weights are.
+_FEW = 64
 
 Dtype = Literal["float16", "float32"]
 
@@ -77,9 +79,10 @@ def read(style: str | pathlib.Path) -> Style:
     step = _card(path, said).get("step", 0)
     try:
         cfg = overrides.from_json(said["config"], origin="its config")
+        _check_size(cfg, tensors)
         module = models.build_generator(cfg)
-        size = cfg.image_size
-        shapes: Any = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+        pictures = jax.ShapeDtypeStruct((1, cfg.image_size, cfg.image_size, 3), jnp.float32)
+        shapes: Any = jax.eval_shape(module.init, jax.random.key(0), pictures)
     except types.InputError as error:
         raise types.InputError(f"{path}: {error}") from error
     except Exception as error:
@@ -173,6 +176,14 @@ def _check_header(path: pathlib.Path) -> None:
         # The checksum does not cover the padding, which may be any white space for safetensors.
         if length > _LARGEST_HEADER or not file.read(length).rstrip(b" ").endswith(b"}"):
             raise types.InputError(f"{path} is no style file, or it is damaged: get it again")
+
+
+def _check_size(cfg: config.Config, tensors: Mapping[str, np.ndarray]) -> None:
+    """Raises InputError if the generator would be too large to be described, which its weights need not be."""
+    most = max([_FEW, len(tensors), *(side for value in tensors.values() for side in value.shape)])
+    numbers = [value for value in cfg.generator.options.values() if isinstance(value, int)]
+    if max(numbers, default=0) > most or cfg.image_size > _LARGEST_SIDE:
+        raise types.InputError("its config names a larger generator than its weights are of: get it again")
 
 
 def _card(path: pathlib.Path, said: Mapping[str, str]) -> dict[str, Any]:

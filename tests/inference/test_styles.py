@@ -139,6 +139,8 @@ def test_what_a_right_checksum_does_not_excuse(tiny, tmp_path):
     for change, said in (
         (lambda tree: tree.update(zzz=1), "unknown config key 'zzz'"),
         (lambda tree: tree["generator"].update(name="nope"), "unknown generator 'nope'"),
+        (lambda tree: tree["generator"]["options"].update(blocks=10**6), "a larger generator than its weights"),
+        (lambda tree: tree.update(image_size=10**6), "a larger generator than its weights"),
     ):
         _forged(forged, tiny, change=change)
         with pytest.raises(types.InputError, match=rf"forged\.safetensors.*{said}"):
