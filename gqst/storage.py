@@ -117,8 +117,11 @@ def fetch(folder: pathlib.Path, names: Iterable[str], local: pathlib.Path) -> No
         target.parent.mkdir(parents=True, exist_ok=True)
         # Another process may fetch the same.
         part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-        source.get_file(f"{folder}/{name}", str(part))
-        os.replace(part, target)
+        try:
+            source.get_file(f"{folder}/{name}", str(part))
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
 
     _in_threads(one, names)
 

@@ -1,5 +1,6 @@
 """Paths in buckets, and what is done with them, against servers that speak the protocols of S3 and Google Cloud."""
 
+import errno
 import http.server
 import importlib.util
 import json
@@ -320,6 +321,25 @@ def test_packing_into_a_bucket_goes_on_and_shards_are_copied_once(bucket, tmp_pa
     monkeypatch.setattr(storage, "fetch", lambda folder, names, local: pytest.fail(str(names)))
     np.testing.assert_array_equal(np.asarray(there.load(3)), np.asarray(here.load(3)))
     records.Records(bucket, option="root").load(2)
+
+
+def test_a_picture_that_a_bucket_does_not_give_ends_packing(bucket, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        packing._record(bucket / "gone.png", None)
+    with pytest.raises(decode.UnreadableError):
+        packing._record(tmp_path / "gone.png", None)
+
+
+def test_a_failed_copy_leaves_nothing(bucket, tmp_path, monkeypatch):
+    class Full:
+        def get_file(self, remote, local):
+            pathlib.Path(local).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage, "filesystem", lambda place: Full())
+    with pytest.raises(OSError, match="No space left"):
+        storage.fetch(bucket, ["a"], tmp_path / "copy")
+    assert not list((tmp_path / "copy").iterdir())
 
 
 def test_the_command_packs_from_a_bucket_into_a_bucket(bucket, tmp_path, capsys):

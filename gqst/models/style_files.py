@@ -29,8 +29,8 @@ BASE = pathlib.Path(__file__).parent / "weights" / f"any_style{SUFFIX}"
 _FORMAT = "gqst-style-1"
 _BUNDLED = pathlib.Path(__file__).parent / "styles"
 _LARGEST_FILE, _LARGEST_HEADER, _LARGEST_SIDE = 2**29, 2**20, 2**14
-# Layers or channels that take no time to describe, whatever the weights are.
-_FEW = 64
+# Options of generators that are numbers of layers, and a number that is no trouble, whatever the weights are.
+_DEPTHS, _FEW = ("blocks", "depth", "scales"), 64
 
 Dtype = Literal["float16", "float32"]
 
@@ -179,10 +179,9 @@ def _check_header(path: pathlib.Path) -> None:
 
 
 def _check_size(cfg: config.Config, tensors: Mapping[str, np.ndarray]) -> None:
-    """Raises InputError if the generator would be too large to be described, which its weights need not be."""
-    most = max([_FEW, len(tensors), *(side for value in tensors.values() for side in value.shape)])
-    numbers = [value for value in cfg.generator.options.values() if isinstance(value, int)]
-    if max(numbers, default=0) > most or cfg.image_size > _LARGEST_SIDE:
+    """Raises InputError if the generator has more layers than weights, which would take forever to find out."""
+    layers = [value for name, value in cfg.generator.options.items() if name in _DEPTHS and isinstance(value, int)]
+    if max(layers, default=0) > max(_FEW, len(tensors)) or cfg.image_size > _LARGEST_SIDE:
         raise types.InputError("its config names a larger generator than its weights are of: get it again")
 
 

@@ -149,6 +149,12 @@ def test_what_a_right_checksum_does_not_excuse(tiny, tmp_path):
         _forged(forged, tiny, text=text)
         with pytest.raises(types.InputError, match=rf"forged\.safetensors.*{said}"):
             styles.load(forged)
+    # A weight that is as long as the network is deep, or has no numbers, is no excuse.
+    for shape in ((0, 10**7), (10**6,)):
+        deep = weights | {"params/x": np.zeros(shape, np.float16)}
+        _forged(forged, tiny, change=lambda tree: tree["generator"]["options"].update(blocks=10**6), tensors=deep)
+        with pytest.raises(types.InputError, match="a larger generator than its weights"):
+            styles.load(forged)
     first = next(iter(weights))
     for tensors in (dict(list(weights.items())[1:]), weights | {f"{first}/more": np.zeros(1, np.float16)}):
         _forged(forged, tiny, tensors=tensors)

@@ -1,7 +1,9 @@
 """TensorFlow's file functions, all that TFDS needs of it to unpack and prepare most datasets of pictures."""
 
 import contextlib
+import functools
 import glob
+import importlib.machinery
 import importlib.util
 import os
 import shutil
@@ -23,15 +25,16 @@ def stand_in() -> Iterator[None]:
     if importlib.util.find_spec(_NAME) is not None:
         yield
         return
-    sys.modules[_NAME] = _module()
+    sys.modules[_NAME] = _tensorflow()
     try:
         yield
     finally:
         del sys.modules[_NAME]
 
 
-def _module() -> types.ModuleType:
-    files = types.SimpleNamespace(
+def _tensorflow() -> types.ModuleType:
+    files = _module(
+        "tf.io.gfile",
         GFile=_open,
         copy=_copy,
         exists=os.path.exists,
@@ -39,18 +42,36 @@ def _module() -> types.ModuleType:
         isdir=os.path.isdir,
         listdir=os.listdir,
         makedirs=_makedirs,
+        remove=os.remove,
+        rmtree=shutil.rmtree,
         walk=os.walk,
     )
-    # The version is the oldest that TFDS takes.
-    parts = {"__version__": "2.1.0", "io": types.SimpleNamespace(gfile=files), "compat": _Compat, "__getattr__": _lacks}
-    module = types.ModuleType(_NAME)
-    vars(module).update(parts)
+    # TFDS asks whether values are tensors, and types those of tensors, which none are.
+    return _module(
+        "tf",
+        __name__=_NAME,
+        __spec__=importlib.machinery.ModuleSpec(_NAME, None),
+        __version__="2.1.0",  # the oldest that TFDS takes
+        Tensor=type("Tensor", (), {}),
+        compat=_module("tf.compat", as_text=_as_text, as_bytes=_as_bytes),
+        dtypes=_module("tf.dtypes", DType=type("DType", (), {})),
+        io=_module("tf.io", gfile=files),
+    )
+
+
+def _module(path: str, **members: Any) -> types.ModuleType:
+    module = types.ModuleType(path)
+    vars(module).update(members, __getattr__=functools.partial(_lacks, path))
     return module
 
 
-class _Compat:
-    as_text = staticmethod(lambda text: text.decode() if isinstance(text, bytes) else text)
-    as_bytes = staticmethod(lambda text: text.encode() if isinstance(text, str) else text)
+def _lacks(path: str, name: str) -> NoReturn:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise AttributeError(
+        f"preparing it takes more of TensorFlow than files ({path}.{name}): pip install tensorflow, or give a data_dir "
+        "where it is prepared"
+    )
 
 
 def _open(name: str | os.PathLike[str], mode: str = "r") -> Any:
@@ -73,10 +94,9 @@ def _makedirs(path: str | os.PathLike[str]) -> None:
     os.makedirs(path, exist_ok=True)
 
 
-def _lacks(name: str) -> NoReturn:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    raise ModuleNotFoundError(
-        f"preparing it takes more of TensorFlow than files (tf.{name}): pip install tensorflow, or give a data_dir "
-        "where it is prepared"
-    )
+def _as_text(text: str | bytes) -> str:
+    return text.decode() if isinstance(text, bytes) else text
+
+
+def _as_bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import http.server
+import importlib.util
 import io
 import subprocess
 import sys
@@ -37,6 +38,8 @@ class GqstTestPictures(tfds.core.GeneratorBasedBuilder):
             "grey": tfds.features.Image(shape=(None, None, 1)),
             "deep": tfds.features.Image(shape=(None, None, 1), dtype=np.uint16),
             "label": np.int64,
+            "title": tfds.features.Text(),
+            "boxes": tfds.features.Sequence(tfds.features.BBoxFeature()),
         }
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
@@ -56,6 +59,8 @@ class GqstTestPictures(tfds.core.GeneratorBasedBuilder):
                     "grey": _png(grey),
                     "deep": _png(deep),
                     "label": index,
+                    "title": f"picture {index}",
+                    "boxes": [tfds.features.BBox(0.0, 0.0, 0.5, 1.0)],
                 },
             )
 
@@ -71,8 +76,10 @@ def prepared(tmp_path_factory, pictures):
     """A folder in which TFDS has prepared the dataset."""
     folder = tmp_path_factory.mktemp("tfds")
     GqstTestPictures.pictures = pictures
-    builder = GqstTestPictures(data_dir=folder, file_format="array_record")
-    builder.download_and_prepare(file_format="array_record")
+    # Numbers, texts and boxes are handled in other ways where TFDS finds a TensorFlow.
+    with file_functions.stand_in():
+        builder = GqstTestPictures(data_dir=folder, file_format="array_record")
+        builder.download_and_prepare(file_format="array_record")
     return folder
 
 
@@ -149,6 +156,9 @@ def test_each_complaint_is_one_sentence(prepared):
     assert _sentence(prepared, paired=True, train_target="test") == (
         "paired data of gqst_test_pictures comes from one split, not from 'train' and 'test'"
     )
+    assert _sentence("gs://bucket/data") == (
+        "data option 'data_dir': TFDS keeps datasets on disk, not in gs://bucket/data"
+    )
     assert "test_source and test_target together" in _sentence(prepared, test_target=None)
     assert _sentence(prepared, train_source="train[:0]") == (
         "gqst_test_pictures has no pictures in split 'train[:0]'; its splits are: test, train"
@@ -177,8 +187,9 @@ def archive(tmp_path, pictures, monkeypatch):
     content = path.read_bytes()
     info = tfds.core.download.checksums.UrlInfo(len(content), hashlib.sha256(content).hexdigest(), path.name)
     builder = type(tfds.builder("cycle_gan/horse2zebra", data_dir=tmp_path / "none"))
-    original = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/horse2zebra.zip"
-    monkeypatch.setattr(builder, "url_infos", {original: info})
+    host = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets"
+    maps = tfds.core.download.checksums.UrlInfo(3, hashlib.sha256(b"abc").hexdigest(), "maps.zip")
+    monkeypatch.setattr(builder, "url_infos", {f"{host}/horse2zebra.zip": info, f"{host}/maps.zip": maps})
     return path
 
 
@@ -197,7 +208,10 @@ def _build_horses(tmp_path, url):
 
 def test_a_mirror_is_prepared_without_tensorflow(tmp_path, archive, pictures):
     server = _served(archive.parent)
-    url = f"http://127.0.0.1:{server.server_port}/horse2zebra.zip?version=1"
+    url = f"http://127.0.0.1:{server.server_port}/horse%32zebra.zip?version=1"
+    # What somebody has put there is checked, too.
+    (tmp_path / "data" / "downloads" / "manual").mkdir(parents=True)
+    (tmp_path / "data" / "downloads" / "manual" / "horse2zebra.zip").write_bytes(b"a part")
     dataset = _build_horses(tmp_path, url)
     server.shutdown()
     assert dataset.train.sizes == (6, 6) and dataset.test.sizes == (2, 2)
@@ -214,7 +228,21 @@ def test_a_mirror_on_disk_that_holds_something_else_leaves_nothing(tmp_path, arc
     assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
 
 
+def test_no_more_is_copied_than_the_archive_has(tmp_path, archive, monkeypatch):
+    size = archive.stat().st_size
+    archive.write_bytes(bytes(10 * size))
+    with pytest.raises(types.InputError, match=f"is not the archive of cycle_gan/horse2zebra: {size + 1:,} bytes"):
+        _build_horses(tmp_path, str(archive))
+
+
 def test_a_mirror_that_cannot_be_used_is_one_sentence(tmp_path, archive):
+    with pytest.raises(
+        types.InputError, match=r"no archive 'maps.zip'; a mirror names it as TFDS does: horse2zebra.zip$"
+    ):
+        _build_horses(tmp_path, "https://mirror.example/maps.zip")
+    for wrong in ("http://[bad/horse2zebra.zip", "http://mirror.example/é/horse2zebra.zip"):
+        with pytest.raises(types.InputError, match=r"is no address|cannot be copied"):
+            _build_horses(tmp_path, wrong)
     with pytest.raises(types.InputError, match=r"no archive 'horses.zip' \(did you mean 'horse2zebra.zip'\?\)"):
         _build_horses(tmp_path, "https://mirror.example/horses.zip")
     server = _served(tmp_path)
@@ -241,9 +269,10 @@ def test_what_datasets_find_in_place_of_tensorflow(tmp_path):
         tf.io.gfile.makedirs(tmp_path / "c" / "d")
         tf.io.gfile.makedirs(tmp_path / "c" / "d")
         assert tf.compat.as_text(b"x") == tf.compat.as_text("x") == "x" and tf.compat.as_bytes("x") == b"x"
-        with pytest.raises(ModuleNotFoundError, match=r"more of TensorFlow than files \(tf\.image\): pip install"):
-            _ = tf.image
-        assert not hasattr(tf, "__wrapped__")
+        with pytest.raises(AttributeError, match=r"more of TensorFlow than files \(tf\.io\.gfile\.stat\): pip install"):
+            _ = tf.io.gfile.stat
+        assert not hasattr(tf, "image") and not hasattr(tf, "__wrapped__")
+        assert importlib.util.find_spec("tensorflow") is not None
     assert "tensorflow" not in sys.modules
 
 
