@@ -2,7 +2,8 @@
 
 Makes a virtual environment in FOLDER with the packages that the runtime has, and starts a kernel in it that has loaded
 what Colab's kernels load by themselves. From a clone, the notebook installs gqst and trains in its smoke form; the
-kernel is killed while it trains, and the notebook run again from the top: it goes on, and stylises.
+kernel is killed while it trains, and the notebook run again from the top: it goes on, and stylises. The exit code is 77
+if the runtime's packages cannot be had.
 """
 
 import argparse
@@ -35,6 +36,7 @@ PACKAGES = {
 }
 LOADED = "import numpy, PIL.Image, google.protobuf\nbefore = numpy.__version__"
 CELL_SECONDS = 1200
+SKIPPED = 77
 
 
 def main() -> None:
@@ -49,7 +51,8 @@ def main() -> None:
     subprocess.run([flags.python, "-m", "venv", "--clear", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
     pinned = [f"{name}=={version}" for name, version in wanted.items()]
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "ipykernel", *pinned], check=True)
+    if subprocess.run([python, "-m", "pip", "install", "--quiet", "ipykernel", *pinned]).returncode:
+        raise SystemExit(SKIPPED)
     work = folder / "clone" / "notebooks"
     if not work.is_dir():
         subprocess.run(["git", "clone", "--quiet", ROOT, folder / "clone"], check=True)
