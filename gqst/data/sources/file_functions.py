@@ -1,33 +1,31 @@
 """TensorFlow's file functions, all that TFDS needs of it to unpack and prepare most datasets of pictures."""
 
-import contextlib
 import functools
 import glob
-import importlib.machinery
 import importlib.util
 import os
 import shutil
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 _NAME = "tensorflow"
 
 
-@contextlib.contextmanager
-def stand_in() -> Iterator[None]:
-    """Context manager in which `import tensorflow` succeeds without TensorFlow, with functions for files on disk.
+def give_to_tfds() -> None:
+    """Lets TFDS use these functions in place of a TensorFlow that is not installed, until the process ends.
 
     TFDS reads datasets without TensorFlow, but unpacks archives through `tf.io.gfile`, and so does the code of most
-    datasets list and read pictures. Where TensorFlow is installed, nothing is changed.
+    datasets list and read pictures. Other libraries still find no TensorFlow.
     """
     if importlib.util.find_spec(_NAME) is not None:
-        yield
         return
+    from tensorflow_datasets.core.utils import lazy_imports_utils
+
     sys.modules[_NAME] = _tensorflow()
     try:
-        yield
+        # What TFDS imports late, it imports once.
+        _ = lazy_imports_utils.tensorflow.io
     finally:
         del sys.modules[_NAME]
 
@@ -46,17 +44,9 @@ def _tensorflow() -> types.ModuleType:
         rmtree=shutil.rmtree,
         walk=os.walk,
     )
-    # TFDS asks whether values are tensors, and types those of tensors, which none are.
-    return _module(
-        "tf",
-        __name__=_NAME,
-        __spec__=importlib.machinery.ModuleSpec(_NAME, None),
-        __version__="2.1.0",  # the oldest that TFDS takes
-        Tensor=type("Tensor", (), {}),
-        compat=_module("tf.compat", as_text=_as_text, as_bytes=_as_bytes),
-        dtypes=_module("tf.dtypes", DType=type("DType", (), {})),
-        io=_module("tf.io", gfile=files),
-    )
+    compat = _module("tf.compat", as_text=_as_text, as_bytes=_as_bytes)
+    # The version is the oldest that TFDS takes.
+    return _module("tf", __version__="2.1.0", compat=compat, io=_module("tf.io", gfile=files))
 
 
 def _module(path: str, **members: Any) -> types.ModuleType:

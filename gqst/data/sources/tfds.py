@@ -133,9 +133,9 @@ def _prepared(dataset: str, data_dir: str | None, url: str | None) -> Any:
     if url is not None and not builder.is_prepared():
         # Where TFDS looks for files that were downloaded by hand.
         _copy_from_mirror(builder, dataset, url, pathlib.Path(builder.data_dir_root, "downloads", "manual"))
+    file_functions.give_to_tfds()
     try:
-        with file_functions.stand_in():
-            builder.download_and_prepare(file_format=_FORMAT)
+        builder.download_and_prepare(file_format=_FORMAT)
     # Downloads fail with exceptions of requests, the disk, checksums and the builder's own code.
     except Exception as error:
         raise types.InputError(

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import http.server
-import importlib.util
 import io
 import subprocess
 import sys
@@ -76,10 +75,10 @@ def prepared(tmp_path_factory, pictures):
     """A folder in which TFDS has prepared the dataset."""
     folder = tmp_path_factory.mktemp("tfds")
     GqstTestPictures.pictures = pictures
-    # Numbers, texts and boxes are handled in other ways where TFDS finds a TensorFlow.
-    with file_functions.stand_in():
-        builder = GqstTestPictures(data_dir=folder, file_format="array_record")
-        builder.download_and_prepare(file_format="array_record")
+    # Numbers, texts and boxes would be handled in other ways if TFDS found a TensorFlow.
+    file_functions.give_to_tfds()
+    builder = GqstTestPictures(data_dir=folder, file_format="array_record")
+    builder.download_and_prepare(file_format="array_record")
     return folder
 
 
@@ -256,24 +255,36 @@ def test_a_mirror_that_cannot_be_used_is_one_sentence(tmp_path, archive):
 
 
 def test_what_datasets_find_in_place_of_tensorflow(tmp_path):
-    with file_functions.stand_in():
-        import tensorflow as tf
+    from tensorflow_datasets.core.utils.lazy_imports_utils import tensorflow as tf
 
-        (tmp_path / "b.txt").write_text("é", encoding="utf-8")
+    file_functions.give_to_tfds()
+    (tmp_path / "b.txt").write_text("é", encoding="utf-8")
+    tf.io.gfile.copy(tmp_path / "b.txt", tmp_path / "a.txt")
+    with pytest.raises(FileExistsError, match=r"a\.txt exists"):
         tf.io.gfile.copy(tmp_path / "b.txt", tmp_path / "a.txt")
-        with pytest.raises(FileExistsError, match=r"a\.txt exists"):
-            tf.io.gfile.copy(tmp_path / "b.txt", tmp_path / "a.txt")
-        with tf.io.gfile.GFile(tmp_path / "a.txt") as file:
-            assert file.read() == "é"
-        assert tf.io.gfile.glob([f"{tmp_path}/*.txt"]) == [f"{tmp_path}/a.txt", f"{tmp_path}/b.txt"]
-        tf.io.gfile.makedirs(tmp_path / "c" / "d")
-        tf.io.gfile.makedirs(tmp_path / "c" / "d")
-        assert tf.compat.as_text(b"x") == tf.compat.as_text("x") == "x" and tf.compat.as_bytes("x") == b"x"
-        with pytest.raises(AttributeError, match=r"more of TensorFlow than files \(tf\.io\.gfile\.stat\): pip install"):
-            _ = tf.io.gfile.stat
-        assert not hasattr(tf, "image") and not hasattr(tf, "__wrapped__")
-        assert importlib.util.find_spec("tensorflow") is not None
-    assert "tensorflow" not in sys.modules
+    with tf.io.gfile.GFile(tmp_path / "a.txt") as file:
+        assert file.read() == "é"
+    assert tf.io.gfile.glob([f"{tmp_path}/*.txt"]) == [f"{tmp_path}/a.txt", f"{tmp_path}/b.txt"]
+    tf.io.gfile.makedirs(tmp_path / "c" / "d")
+    tf.io.gfile.makedirs(tmp_path / "c" / "d")
+    assert tf.compat.as_text(b"x") == tf.compat.as_text("x") == "x" and tf.compat.as_bytes("x") == b"x"
+    with pytest.raises(AttributeError, match=r"more of TensorFlow than files \(tf\.io\.gfile\.stat\): pip install"):
+        _ = tf.io.gfile.stat
+    assert not hasattr(tf, "image")
+
+
+def test_other_libraries_still_find_no_tensorflow():
+    """As etils, which would write to buckets through it."""
+    script = """
+        import importlib.util, sys
+        from gqst.data.sources import file_functions
+        file_functions.give_to_tfds()
+        from etils import enp, epath
+        from etils.epath import backend
+        assert importlib.util.find_spec("tensorflow") is None and not enp.lazy.has_tf
+        assert epath.Path("gs://runs/x")._backend is backend.fsspec_backend
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=120)
 
 
 def test_a_format_without_random_access_is_one_sentence(prepared, monkeypatch):
