@@ -2,7 +2,7 @@
 
 The address is `Repository` of `[project.urls]`, on GitHub. Run `python docs/make_badges.py` after it has changed;
 tests/test_docs.py fails while a notebook says something else. Without an address there are no badges. A notebook
-opened by one has no clone around it, so that the cell that installs gets the address too.
+opened by one has no clone around it, so that its settings get the address too.
 """
 
 import json
@@ -46,8 +46,8 @@ def _notebook(path: pathlib.Path, address: str) -> str:
     parts = [title.strip(), badges(path.name, address), "".join(text).strip()]
     cells["title"]["source"] = "\n\n".join(part for part in parts if part).splitlines(keepends=True)
     package = f"git+{address}" if address else ""
-    install = re.sub(r'^PACKAGE = ".*"$', f'PACKAGE = "{package}"', "".join(cells["install"]["source"]), flags=re.M)
-    cells["install"]["source"] = install.splitlines(keepends=True)
+    settings = re.sub(r'^PACKAGE = ".*"$', f'PACKAGE = "{package}"', "".join(cells["settings"]["source"]), flags=re.M)
+    cells["settings"]["source"] = settings.splitlines(keepends=True)
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 

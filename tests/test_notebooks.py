@@ -7,7 +7,6 @@ import io
 import json
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
@@ -121,6 +120,12 @@ def test_all_are_there():
     assert NOTEBOOKS == [QUALITY, STYLIZE, TRAIN]
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_cell_of_code_holds_the_parameters(path: pathlib.Path):
+    first = next(cell for cell in _read(path).cells if cell.cell_type == "code")
+    assert first["id"] == "settings" and "PACKAGE = " in first.source and "import gqst" not in first.source
+
+
 def test_all_install_alike():
     sources = [
         {cell["id"]: cell.source for cell in _read(path).cells if cell["id"].startswith("install")}
@@ -162,9 +167,7 @@ def install(tmp_path: pathlib.Path):
     cell = next(cell for cell in _read(TRAIN).cells if cell["id"] == "install")
 
     def run(before: str = "import numpy", package: str = "", **more: str) -> tuple[list[str], str, int]:
-        source, found = re.subn(r'^PACKAGE = ".*"$', f"PACKAGE = {package!r}", cell.source, flags=re.M)
-        assert found == 1
-        source = source.replace("/kaggle/input", str(tmp_path / "kaggle"))
+        source = f"PACKAGE = {package!r}\n" + cell.source.replace("/kaggle/input", str(tmp_path / "kaggle"))
         asked = tmp_path / "asked"
         asked.unlink(missing_ok=True)
         done = subprocess.run(
