@@ -179,7 +179,9 @@ class Cached:
             missing = [name for name in wanted if not (self.local / name).is_file()]
             if missing:
                 size = sum(self._sizes[name] for name in missing)
-                _log.info("copying %d files (%.1f MB) of %s to %s", len(missing), size / 1e6, self._folder, self.local)
+                _log.info(
+                    "copying %s (%.1f MB) from %s to %s", ", ".join(missing), size / 1e6, self._folder, self.local
+                )
                 fetch(self._folder, missing, self.local)
 
 
