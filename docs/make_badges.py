@@ -23,7 +23,8 @@ def repository() -> str:
 
 def notebooks(address: str) -> dict[pathlib.Path, str]:
     """Returns the text of every notebook, with the badges of that address."""
-    return {path: _notebook(path, address) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    return {path: with_badges(path.read_text(encoding="utf-8"), path.name, address) for path in paths}
 
 
 def badges(name: str, address: str) -> str:
@@ -39,11 +40,12 @@ def badges(name: str, address: str) -> str:
     )
 
 
-def _notebook(path: pathlib.Path, address: str) -> str:
-    notebook = json.loads(path.read_text(encoding="utf-8"))
+def with_badges(text: str, name: str, address: str) -> str:
+    """Returns the text of a notebook with the badges of that address in place of those that it has."""
+    notebook = json.loads(text)
     cells = {cell["id"]: cell for cell in notebook["cells"]}
-    title, *text = (line for line in cells["title"]["source"] if not line.startswith(_BADGE))
-    parts = [title.strip(), badges(path.name, address), "".join(text).strip()]
+    title, *more = (line for line in cells["title"]["source"] if not line.startswith(_BADGE))
+    parts = [title.strip(), badges(name, address), "".join(more).strip()]
     cells["title"]["source"] = "\n\n".join(part for part in parts if part).splitlines(keepends=True)
     package = f"git+{address}" if address else ""
     settings = re.sub(r'^PACKAGE = ".*"$', f'PACKAGE = "{package}"', "".join(cells["settings"]["source"]), flags=re.M)

@@ -113,17 +113,25 @@ def fetch(folder: pathlib.Path, names: Iterable[str], local: pathlib.Path) -> No
     source = filesystem(folder)
 
     def one(name: str) -> None:
-        target = local / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Another process may fetch the same.
-        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-        try:
+        with copying(local / name) as part:
             source.get_file(f"{folder}/{name}", str(part))
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
 
     _in_threads(one, names)
+
+
+@contextlib.contextmanager
+def copying(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Context manager whose value is a temporary path beside a file on disk, which other processes may copy, too.
+
+    The temporary file replaces the target on success and is deleted if an exception is raised.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+    try:
+        yield part
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -172,17 +180,14 @@ class Cached:
 
     def fetch(self, names: Iterable[str]) -> None:
         """Copies files that are not there yet; those that the bucket does not have are left out."""
-        with contextlib.ExitStack() as stack:
-            wanted = sorted(name for name in names if name in self._sizes)
-            for name in wanted:
-                stack.enter_context(self._locks[name])
-            missing = [name for name in wanted if not (self.local / name).is_file()]
-            if missing:
-                size = sum(self._sizes[name] for name in missing)
-                _log.info(
-                    "copying %s (%.1f MB) from %s to %s", ", ".join(missing), size / 1e6, self._folder, self.local
-                )
-                fetch(self._folder, missing, self.local)
+        for name in names:
+            if name not in self._sizes:
+                continue
+            with self._locks[name]:
+                if not (self.local / name).is_file():
+                    size = self._sizes[name] / 1e6
+                    _log.info("copying %s (%.1f MB) from %s to %s", name, size, self._folder, self.local)
+                    fetch(self._folder, [name], self.local)
 
 
 def remove(folder: pathlib.Path, *, first: str) -> None:

@@ -1,7 +1,6 @@
 """The documentation: its pages are those of the navigation, its links lead somewhere, and its tables are up to date."""
 
 import importlib.util
-import pathlib
 import re
 
 import pytest
@@ -61,7 +60,7 @@ def test_the_site_asks_no_other_host_for_anything():
     assert not any(address.startswith("http") for address in settings["extra_css"] + settings["extra_javascript"])
 
 
-def test_notebooks_have_the_badges_of_the_repositorys_address(monkeypatch):
+def test_notebooks_have_the_badges_of_the_repositorys_address():
     script = _script("make_badges")
     for path, text in script.notebooks(script.repository()).items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `python docs/make_badges.py`"
@@ -72,12 +71,8 @@ def test_notebooks_have_the_badges_of_the_repositorys_address(monkeypatch):
     assert f"open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://{at})" in text
     assert 'PACKAGE = \\"git+https://github.com/someone/gqst\\"' in text
     # Written twice they are the same, and without an address they go.
-    monkeypatch.setattr(pathlib.Path, "read_text", lambda path, encoding: text)
-    assert script.notebooks("https://github.com/someone/gqst")[path] == text
-    monkeypatch.undo()
-    original = path.read_text(encoding="utf-8")
-    monkeypatch.setattr(pathlib.Path, "read_text", lambda path, encoding: text)
-    assert script.notebooks("")[path] == original
+    assert script.with_badges(text, path.name, "https://github.com/someone/gqst") == text
+    assert script.with_badges(text, path.name, "") == path.read_text(encoding="utf-8")
 
 
 def _anchors(text: str) -> set[str]:

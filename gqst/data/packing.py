@@ -181,7 +181,7 @@ def _join(target: pathlib.Path, count: int, claim: Mapping[str, Any]) -> None:
     sizes, hashes, counts, total = [], [], [], 0
     left_out: dict[str, str] = {}
     for number in range(count):
-        with _part(target, number).open("rb") as part, np.load(part, allow_pickle=False) as stored:
+        with _part(target, number).open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             about = json.loads(stored["about"].tobytes())
             sizes.append(stored["sizes"])
             hashes.append(stored["hashes"])
@@ -198,7 +198,7 @@ def _join(target: pathlib.Path, count: int, claim: Mapping[str, Any]) -> None:
         records.HASHES: np.concatenate(hashes),
     }
     for name, array in arrays.items():
-        with files.atomic(target / name) as temporary, temporary.open("wb") as file:
+        with files.atomic(target / name) as part, part.open("wb") as file:
             np.save(file, array, allow_pickle=False)
     index = {**claim, "shards": counts, "bytes": total, "left_out": left_out}
     files.write_text(target / records.INDEX, json.dumps(index) + "\n")

@@ -1,32 +1,22 @@
 """Any dataset of TensorFlow Datasets with picture features, read without TensorFlow."""
 
-import contextlib
 import dataclasses
 import functools
-import hashlib
-import http.client
 import io
 import pathlib
-import urllib.parse
-import urllib.request
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from gqst import registry, storage, types
-from gqst.data.sources import base, file_functions
+from gqst.data.sources import base, file_functions, mirrors
 from gqst.pictures import decode
-from gqst.runtime import progress
 
 _FORMAT = "array_record"
 # Paired features come from one record, which is read for one after the other.
 _REMEMBERED = 8
-_BLOCK = 2**20  # bytes
-_TIMEOUT = 60  # seconds without an answer
-_WEB = ("http://", "https://")
 
 
 @base.SOURCES.register("tfds", paired=lambda options: options["paired"])
@@ -132,7 +122,7 @@ def _prepared(dataset: str, data_dir: str | None, url: str | None) -> Any:
         raise types.InputError(f"TFDS has no {dataset!r}: {_first_line(_root_cause(error))}") from error
     if url is not None and not builder.is_prepared():
         # Where TFDS looks for files that were downloaded by hand.
-        _copy_from_mirror(builder, dataset, url, pathlib.Path(builder.data_dir_root, "downloads", "manual"))
+        mirrors.copy(builder, dataset, url, pathlib.Path(builder.data_dir_root, "downloads", "manual"))
     file_functions.give_to_tfds()
     try:
         builder.download_and_prepare(file_format=_FORMAT)
@@ -143,91 +133,6 @@ def _prepared(dataset: str, data_dir: str | None, url: str | None) -> Any:
             f"{type(_root_cause(error)).__name__}: {_first_line(_root_cause(error))}"
         ) from error
     return builder
-
-
-def _copy_from_mirror(builder: Any, dataset: str, url: str, folder: pathlib.Path) -> None:
-    """Copies the archive of a dataset from a mirror into a folder, unless it is there."""
-    named: dict[str, list[Any]] = {}
-    for info in (builder.url_infos or {}).values():
-        if info.filename:
-            named.setdefault(info.filename, []).append(info)
-    # Archives of other configs, whose names say so, are not wanted.
-    own = builder.builder_config.name if builder.builder_config else ""
-    named = {name: infos for name, infos in named.items() if own in name} or named
-    name = _name(url)
-    if name not in named:
-        raise types.InputError(
-            f"data option 'url': {dataset} has no archive {name!r}{registry.hint(name, named)}; a mirror names it as "
-            f"TFDS does: {', '.join(sorted(named)) or 'which names none'}"
-        )
-    contents = [(int(info.size), info.checksum) for info in named[name]]
-    if (folder / name).is_file() and _content(folder / name) in contents:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    # Other processes may copy the same.
-    part = folder / f".{name}.{uuid.uuid4().hex}.part"
-    try:
-        _download(url, part, most=max(size for size, _ in contents))
-        if (found := _content(part)) not in contents:
-            (size, digest), (wanted, right) = found, contents[0]
-            raise types.InputError(
-                f"data option 'url': {url} is not the archive of {dataset}: {size:,} bytes with SHA-256 {digest}, not "
-                f"{wanted:,} with {right}"
-            )
-        part.replace(folder / name)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _name(url: str) -> str:
-    """The file name at the end of an address or path."""
-    if not url.startswith(_WEB):
-        return pathlib.PurePath(url).name
-    try:
-        return pathlib.PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name
-    except ValueError as error:
-        raise types.InputError(f"data option 'url': {url} is no address: {_first_line(error)}") from error
-
-
-def _download(url: str, target: pathlib.Path, *, most: int) -> None:
-    """Copies what an address or path holds, and no more than one byte too many."""
-    counting = progress.Counter(f"downloading {_name(url)}", unit="megabyte")
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(target.open("wb"))
-        count = stack.enter_context(counting)
-        left = most + 1
-        with _told(url):
-            stream = stack.enter_context(_opened(url))
-        while left:
-            with _told(url):
-                block = stream.read(min(_BLOCK, left))
-            if not block:
-                break
-            file.write(block)
-            left -= len(block)
-            count((most + 1 - left) // _BLOCK, most // _BLOCK)
-
-
-@contextlib.contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Context manager that turns what servers, disks and buckets answer with into an InputError."""
-    try:
-        yield
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise types.InputError(f"data option 'url': {url} cannot be copied: {_first_line(error)}") from error
-
-
-def _content(path: pathlib.Path) -> tuple[int, str]:
-    """Size in bytes and SHA-256 of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return path.stat().st_size, digest
-
-
-def _opened(url: str) -> Any:
-    if url.startswith(_WEB):
-        return urllib.request.urlopen(url, timeout=_TIMEOUT)
-    return storage.path(url).expanduser().open("rb")
 
 
 def _open(builder: Any, dataset: str, split: str) -> tuple[Sequence[Any], Callable[[int], Any]]:
