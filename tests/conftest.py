@@ -62,6 +62,7 @@ GAME = (
 # Two folders, and a generator without a norm.
 FOLDERS = (
     "start_from=None",
+    "generator=resnet",
     "data=demo",
     "data.source=photos",
     "data.target=ukiyoe",

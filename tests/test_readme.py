@@ -91,7 +91,7 @@ def test_every_other_command(folders, environment, buckets):
             more = ["--set", *ALL_SMALL, *FEW_STEPS, "generator.depth=3" if unet else "generator.blocks=1"]
             more += ONE_LAYER if any(name in command for name in ("restore", "pix2pix", "cyclegan")) else []
             more += ["steps=4"] if "steps=" in command else []
-            if "start_from=" in command:
+            if "start_from=" in command or "quickstart" in command:
                 more = [change for change in more if not change.startswith("generator.")]
         if "--dry-run" in command:
             more = []

@@ -1,6 +1,5 @@
-"""Any picture as a style, at once: a generator that takes styles, with one of them folded into its norms."""
+"""Any picture as a style, at once: a generator that takes styles, and what it is told of one of them."""
 
-import dataclasses
 import functools
 import hashlib
 import math
@@ -13,11 +12,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from gqst import config, types
+from gqst import types
 from gqst.inference import generator
 from gqst.models import base as models
 from gqst.models import conditions, style_files
-from gqst.models.features import base as features
 from gqst.pictures import decode, files, folders
 from gqst.runtime import caches, devices
 
@@ -50,7 +48,7 @@ class Stylizer(generator.Generator):
         memory: int | None = None,
         seed: int | None = None,
     ):
-        """Looks at the style and folds it into the base generator.
+        """Looks at the style.
 
         Args:
           style: The style picture, or several with their weights, as in {"a.jpg": 0.7, "b.jpg": 0.3} or
@@ -75,12 +73,12 @@ class Stylizer(generator.Generator):
         if not low <= structure <= high:
             raise types.InputError(f"structure must lie between {low} and {high}, got {structure}")
         weights = _weights(style)
-        statistics = sum(weight * style_statistics(path, size=size) for path, weight in weights.items())
-        variables = jax.device_get(jax.jit(module.folded)(base.variables, statistics, structure))
-        cfg = dataclasses.replace(base.config, generator=config.Choice(name="resnet", options=module.options))
+        looked = Looked(base)
+        statistics = sum(weight * looked(path, size=size) for path, weight in weights.items())
+        asked = conditions.Conditions(np.asarray(statistics)[None], np.array([structure], np.float32))
+        variables = conditions.conditioned(base.variables, asked)
         options: dict[str, Any] = {"keep_colors": keep_colors, "memory": memory, "seed": seed}
-        super().__init__(cfg, module.network, variables, base.step, **options)
-        self.variables = variables
+        super().__init__(base.config, module, variables, base.step, **options)
 
 
 def of_run(workdir: str | pathlib.Path, *, which: Any = "best", direction: str = "forward") -> style_files.Style:
@@ -95,48 +93,68 @@ def is_picture(style: str | pathlib.Path) -> bool:
     return text not in style_files.bundled() and pathlib.Path(text).suffix not in ("", style_files.SUFFIX)
 
 
-def style_statistics(path: str | pathlib.Path, *, size: int = SIDE) -> Float[np.ndarray, "n"]:
-    """Returns what a generator is told of a style picture, see `conditions.statistics`; it is kept for the next time.
+class Looked:
+    """A function of a style picture to what a generator is told of it, kept for the next time."""
 
-    Args:
-      path: The picture; `demo:styles/...` names a bundled one.
-      size: Shorter side in pixels at which it is looked at.
+    def __init__(self, base: style_files.Style):
+        """Compiles nothing yet; `base` holds the generator."""
+        self._base = base
 
-    Raises:
-      InputError: It cannot be read.
-    """
-    place = folders.resolve(path)
-    try:
-        image = decode.decode(place, shorter=size)
-    except decode.UnreadableError as error:
-        raise types.InputError(f"the style picture {path} cannot be read: {error.reason}") from error
-    squares = _squares(image, size)
-    made_with = b"".join(part.tobytes() for part in conditions.paintings())
-    kept = caches.folder("styles") / f"{hashlib.sha256(made_with + squares.tobytes()).hexdigest()[:32]}.npy"
-    try:
-        row = np.load(kept, allow_pickle=False)
-        if row.shape == (conditions.COUNT,) and np.isfinite(row).all():
-            return row
-    except (OSError, ValueError):
-        pass
-    looked: Any = _looked()
-    row = np.mean([np.asarray(looked(square[None].astype(np.float32) / 255))[0] for square in squares], axis=0)
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with files.atomic(kept) as part, part.open("wb") as stream:
-            np.save(stream, row, allow_pickle=False)
-    except OSError:
-        # It is looked at again the next time.
-        pass
-    return row
+    def __call__(self, path: str | pathlib.Path, *, size: int = SIDE) -> Float[np.ndarray, "n"]:
+        """Returns the style of a picture, see `conditions.style_of`.
 
+        Args:
+          path: The picture; `demo:styles/...` names a bundled one.
+          size: Shorter side in pixels at which it is looked at.
 
-@functools.cache
-def _looked() -> Any:
-    """The compiled function of a square to its statistics."""
-    params = features.load(conditions.NETWORK)
-    jitted = jax.jit(conditions.style_of, compiler_options=devices.compile_options(1))
-    return lambda square: jitted(params, square)
+        Raises:
+          InputError: It cannot be read.
+        """
+        try:
+            image = decode.decode(folders.resolve(path), shorter=size)
+        except decode.UnreadableError as error:
+            raise types.InputError(f"the style picture {path} cannot be read: {error.reason}") from error
+        squares = _squares(image, size)
+        kept = caches.folder("styles") / f"{hashlib.sha256(self._hash + squares.tobytes()).hexdigest()[:32]}.npy"
+        try:
+            row = np.load(kept, allow_pickle=False)
+            if row.shape == self._shape and np.isfinite(row).all():
+                return row
+        except (OSError, ValueError):
+            pass
+        row = np.mean([np.asarray(self._look(square[None].astype(np.float32) / 255))[0] for square in squares], axis=0)
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with files.atomic(kept) as part, part.open("wb") as stream:
+                np.save(stream, row, allow_pickle=False)
+        except OSError:
+            # It is looked at again the next time.
+            pass
+        return row
+
+    @functools.cached_property
+    def _hash(self) -> bytes:
+        """Stands for the generator, whose weights decide what it sees."""
+        hashed = hashlib.sha256()
+        for leaf in jax.tree.leaves(self._base.variables):
+            hashed.update(np.ascontiguousarray(leaf).tobytes())
+        return hashed.digest()
+
+    @functools.cached_property
+    def _shape(self) -> tuple[int, ...]:
+        picture = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), np.float32)
+        looked: Any = jax.eval_shape(self._look, picture)
+        return looked.shape[1:]
+
+    @functools.cached_property
+    def _look(self) -> Any:
+        variables = self._base.variables
+
+        def look(variables: Any, square: jax.Array) -> jax.Array:
+            return conditions.style_of(self._base.module, variables, square)
+
+        jitted = jax.jit(look, compiler_options=devices.compile_options(1))
+        return lambda square: jitted(variables, square)
 
 
 def _squares(image: Image.Image, size: int) -> UInt8[np.ndarray, "n size size 3"]:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from gqst import config, storage, types
 from gqst.inference import kept, programs
 from gqst.models import base as models
-from gqst.models import noise, translate
+from gqst.models import conditions, noise, translate
 from gqst.ops import color
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Generator:
           InputError: A seed is given, and the generator has no noise; or the generator takes a style.
           ValueError: The seed does not lie between 0 and 2^32 - 1.
         """
-        if getattr(module, "structures", None) is not None:
+        if getattr(module, "structures", None) is not None and conditions.COLLECTION not in variables:
             raise types.InputError(
                 "this generator takes a style picture: name one, as in --style PAINTING.jpg or gqst.Stylizer"
             )
@@ -77,7 +77,8 @@ class Generator:
         if seed is not None:
             if not getattr(module, "noise", False):
                 raise types.InputError(
-                    "this generator has no noise that a seed could vary: train one with generator.noise=True"
+                    "this generator has no noise that a seed could vary; those that were trained with "
+                    "generator.noise=True have some"
                 )
             if not 0 <= seed < 2**32:
                 raise ValueError(f"seed must lie between 0 and {2**32 - 1}, got {seed}")

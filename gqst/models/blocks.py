@@ -23,9 +23,6 @@ INIT = nn.initializers.normal(0.02)  # as in CycleGAN and pix2pix
 KEPT = "block"
 """Name of the activations passed from block to block, which `remat="blocks"` keeps."""
 
-AFFINE = "affine"
-"""Collection of scales and shifts of each picture, for `Normalize`."""
-
 OPPONENT = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]], np.float32).T / np.sqrt(np.array([[3, 2, 6]], np.float32))
 """Columns are light, red against green, and blue against yellow: nearly independent of each other in pictures."""
 
@@ -83,6 +80,15 @@ class Conv(nn.Module, kw_only=True):
         return x + _bias(bias, self, x.shape)
 
 
+def convolved(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "s s c f"], bias: Float[Array, "f"]
+) -> Float[Array, "b h w f"]:
+    """Returns what a `Conv` with these parameters, stride 1 and reflected borders gives, in the dtype of x."""
+    x = pad_border(x, (kernel.shape[0] - 1) // 2, "reflect")
+    x = convolutions.conv2d(x, kernel.astype(x.dtype))
+    return x + jnp.broadcast_to(bias, x.shape).astype(x.dtype)
+
+
 class UpConv(nn.Module, kw_only=True):
     """Nearest-neighbour up-sampling by 2 and a 3x3 convolution, free of checkerboard artefacts (Odena et al. 2016).
 
@@ -125,13 +131,10 @@ class Normalize(nn.Module, kw_only=True):
         channel over the pictures of all devices, with running averages for evaluation (Ioffe and Szegedy 2015);
         `group`, per picture and group of channels, at most 32 groups (Wu and He 2018); or `none`.
       axis_name: Name of pmap's axis, for `batch`; None under jit, where the batch already holds all pictures.
-      affine: Whether `instance` is followed by a learnt scale and shift of each channel. Variables of the collection
-        AFFINE, `scale` and `shift`, f32[b c], are added to them where there are any: the style of each picture.
     """
 
     kind: Norm
     axis_name: str | None = None
-    affine: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b h w c"]:
@@ -140,11 +143,9 @@ class Normalize(nn.Module, kw_only=True):
         wide = x.astype(jnp.float32)
         if self.kind == "instance":
             if frame is None:
-                standard = norms.instance_norm(x)
-            else:
-                x, moments = frame.moments(x)
-                standard = norms.standardize(x, *moments)
-            return self._scaled(standard) if self.affine else standard
+                return norms.instance_norm(x)
+            x, moments = frame.moments(x)
+            return norms.standardize(x, *moments)
         if self.kind == "batch":
             norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis_name)
             return norm(wide).astype(x.dtype)
@@ -156,14 +157,6 @@ class Normalize(nn.Module, kw_only=True):
                 return _Affine(name="GroupNorm_0")(standard).astype(x.dtype)
             return nn.GroupNorm(num_groups=groups, epsilon=1e-5)(wide).astype(x.dtype)
         return x
-
-    def _scaled(self, x: jax.Array) -> jax.Array:
-        affine = []
-        for name, init in (("scale", nn.initializers.ones), ("shift", nn.initializers.zeros)):
-            value = self.param(name, init, x.shape[-1:])[None]
-            value = value + self.get_variable(AFFINE, name) if self.has_variable(AFFINE, name) else value
-            affine.append(value[:, None, None].astype(x.dtype))
-        return x * affine[0] + affine[1]
 
 
 class _Affine(nn.Module):
@@ -183,51 +176,6 @@ def _of_groups(mean: jax.Array, variance: jax.Array, groups: int) -> tuple[jax.A
     spread = jnp.mean(variance + (mean - whole) ** 2, -1, keepdims=True)
     each = (jnp.broadcast_to(x, mean.shape).reshape(b, 1, 1, c) for x in (whole, spread))
     return next(each), next(each)
-
-
-class Palette(nn.Module):
-    """Brings the colours of pictures to a mean and a deviation (Reinhard et al. 2001), in OPPONENT colours.
-
-    Parameters are `mean` and `deviation` of the three colours, and `share`, from 0 (the picture's own) to 1.
-    Variables of the collection AFFINE of these names, f32[b 3], take their place where there are any.
-    """
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-        """Returns pictures in [0, 1] from pictures in [0, 1]."""
-        colors = to_opponent(x)
-        frame = frames.current()
-        if frame is None:
-            standard = norms.instance_norm(colors)
-        else:
-            colors, moments = frame.moments(colors)
-            standard = norms.standardize(colors, *moments)
-        goal = {}
-        for name, first in (("mean", (0.866, 0.0, 0.0)), ("deviation", (0.35, 0.1, 0.1)), ("share", (1.0, 1.0, 1.0))):
-            value = self.param(name, nn.initializers.constant(jnp.array(first)), (3,))[None]
-            value = self.get_variable(AFFINE, name) if self.has_variable(AFFINE, name) else value
-            goal[name] = value[:, None, None]
-        matched = standard * goal["deviation"] + goal["mean"]
-        mixed = colors + goal["share"] * (matched - colors)
-        return jnp.clip(mixed @ OPPONENT.T, 0.0, 1.0)
-
-
-class Gain(nn.Module):
-    """Scales activations by one factor: the parameter `gain`, or that of the collection AFFINE, f32[b 1].
-
-    Attributes:
-      limit: Size that activations approach, so that none of them burns out a picture.
-    """
-
-    limit: float = 0.4
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Returns the scaled activations."""
-        gain = self.param("gain", nn.initializers.ones, (1,))[None]
-        gain = self.get_variable(AFFINE, "gain") if self.has_variable(AFFINE, "gain") else gain
-        scaled = x * gain[:, None, None].astype(x.dtype)
-        return self.limit * jnp.tanh(scaled / self.limit)
 
 
 def to_opponent(x: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:

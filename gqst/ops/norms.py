@@ -24,6 +24,13 @@ def standardize(
     return ((x.astype(jnp.float32) - mean) * jax.lax.rsqrt(variance + EPSILON)).astype(x.dtype)
 
 
+def moments(x: Float[Array, "b h w c"]) -> tuple[Float[Array, "b 1 1 c"], Float[Array, "b 1 1 c"]]:
+    """Returns mean and variance of each picture and channel, in float32."""
+    wide = x.astype(jnp.float32)
+    mean = _mean(wide)
+    return mean, _mean((wide - mean) ** 2)
+
+
 @jax.jit
 def _normalize(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     wide = x.astype(jnp.float32)

@@ -65,9 +65,10 @@ def of_generator(
 ) -> tuple[Gradients, Fakes]:
     """Returns the generators' gradients on pictures with these keys, and their fakes."""
     views = _views(recipe, batch)
-    asked = _asked(recipe, frozen, views, keys)
 
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
+        # What a style is told as follows from the parameters too.
+        asked = _asked(recipe, params, views, keys)
         outputs, stats = generate(recipe, params, state.gen.stats, views, keys, asked)
         loss, metrics, features = jnp.zeros(()), dict[str, jax.Array](), {}
         for direction in recipe.directions:
@@ -205,7 +206,7 @@ def _views(recipe: Recipe, batch: types.Batch) -> Views:
     return {direction: views[direction] for direction in recipe.directions}
 
 
-def _asked(recipe: Recipe, frozen: Frozen, views: Views, keys: jax.Array) -> dict[str, conditions.Conditions]:
+def _asked(recipe: Recipe, params: Any, views: Views, keys: jax.Array) -> dict[str, conditions.Conditions]:
     """The conditions of each direction: the styles of its targets, and structures drawn at random."""
     if recipe.structures is None:
         return {}
@@ -213,7 +214,9 @@ def _asked(recipe: Recipe, frozen: Frozen, views: Views, keys: jax.Array) -> dic
     # Not the bits that noise takes from the keys themselves.
     draws = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, _STRUCTURE), minval=low, maxval=high))
     return {
-        direction: conditions.Conditions(conditions.style_of(frozen[conditions.NETWORK], view["target"]), draws(keys))
+        direction: conditions.Conditions(
+            conditions.style_of(recipe.generator, {"params": params[direction]}, view["target"]), draws(keys)
+        )
         for direction, view in views.items()
     }
 

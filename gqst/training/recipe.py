@@ -15,7 +15,6 @@ from gqst import metrics, types
 from gqst.config import Config, Loss
 from gqst.losses import base as losses
 from gqst.models import base as models
-from gqst.models import conditions
 from gqst.models.features import base as features
 from gqst.quality.targets import Target, aim
 from gqst.training import optimizer
@@ -237,13 +236,10 @@ class Recipe:
 
     @functools.cached_property
     def _layers_by_network(self) -> dict[str, set[str]]:
-        layers = {
+        return {
             network: {layer for layers in pictures.values() for layer in layers}
             for network, pictures in self.feature_layers.items()
         }
-        if self.structures is not None:
-            layers.setdefault(conditions.NETWORK, set()).update(*conditions.LAYERS.values())
-        return layers
 
     @property
     def _taps(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Networks taken from runs and style files: to apply a generator, and to start another run with it."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -16,7 +17,6 @@ from gqst.losses import base as losses
 from gqst.losses import quality
 from gqst.models import base as models
 from gqst.models import conditions, style_files
-from gqst.models.features import base as features
 from gqst.quality import targets
 from gqst.runtime import devices
 from gqst.training import checkpoint
@@ -24,13 +24,16 @@ from gqst.training.recipe import BACKWARD, FORWARD, Recipe, directions
 from gqst.training.state import Player, TrainState, create
 
 ANY_STYLE = "any_style"
-"""Value of `start_from` for the generator that takes styles, with the run's own style folded into it."""
+"""Value of `start_from` for the generator that takes styles, or with the run's own style folded into it."""
 
 Styles = Callable[[], Float[np.ndarray, "n h w 3"]]
 """Returns pictures of a style domain, in [0, 1]."""
 
-_ADDED = ("noise", "affine")
+_ADDED = ("noise",)
 """Options of a generator that another one can start without: what they add begins as if it were not there."""
+
+_FREE = ("structures",)
+"""Options of a generator that its parameters do not depend on."""
 
 
 def generator(
@@ -92,19 +95,21 @@ def start(recipe: Recipe, styles: Styles | None = None) -> Start:
 
 
 def _of_any_style(recipe: Recipe, styles: Styles | None) -> Start:
-    """The generator that takes styles, with the mean of these folded into it."""
+    """The generator that takes styles, or with the mean of these folded into it."""
+    base = style_files.base()
+    module: Any = base.module
+    if recipe.config.generator.name == base.config.generator.name:
+        _check_same(ANY_STYLE, base.config.generator, recipe.config.generator)
+        return _noted(ANY_STYLE, base.step, {FORWARD: base.variables}, {})
+    _check_same(ANY_STYLE, config.Choice(name="one_style", options=module.options), recipe.config.generator)
+    floors = [entry.term.floor for entry in recipe.objective if isinstance(entry.term, quality.Quality)]
+    structure = next((floor for floor in floors if floor is not None), sum(module.structures) / 2)
     if styles is None:
         raise types.InputError(
             f"{ANY_STYLE} needs pictures of the style: give a function that returns them as `styles`"
         )
-    base = style_files.base()
-    module: Any = base.module
-    _check_same(ANY_STYLE, config.Choice(name="resnet", options=module.options), recipe.config.generator)
-    floors = [entry.term.floor for entry in recipe.objective if isinstance(entry.term, quality.Quality)]
-    structure = next((floor for floor in floors if floor is not None), sum(module.structures) / 2)
-    looked = jax.jit(conditions.style_of)
-    params = features.load(conditions.NETWORK)
-    style = jnp.mean(jnp.concatenate([looked(params, picture[None]) for picture in styles()]), axis=0)
+    looked = jax.jit(functools.partial(conditions.style_of, module))
+    style = jnp.mean(jnp.concatenate([looked(base.variables, picture[None]) for picture in styles()]), axis=0)
     variables = module.folded(base.variables, style, jnp.clip(structure, *module.structures))
     return _noted(ANY_STYLE, base.step, {FORWARD: jax.device_get(variables)}, {})
 
@@ -182,7 +187,7 @@ def _check_same(name: str, theirs: config.Choice, own: config.Choice) -> None:
     have = {} if wanted else _options(own)
     for option, value in _options(theirs).items():
         added = option in _ADDED and have.get(option) and not value
-        if have.get(option) != value and not added:
+        if have.get(option) != value and not added and option not in _FREE:
             wanted.append(f"generator.{option}={value}")
     if wanted:
         raise types.InputError(

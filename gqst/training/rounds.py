@@ -91,8 +91,6 @@ class Round:
         if min(map(len, held_out.values())) < FEWEST:
             self._of_sets = [metric for metric in self._of_sets if metric.network is None]
         params = networks.load(self._of_pictures)
-        if recipe.structures is not None:
-            params[conditions.NETWORK] = recipe.frozen[conditions.NETWORK]
         self._params = mesh.replicate(params)
         self._embedders = {
             name: networks.Embedder(params, name, mesh=mesh) for name, params in networks.load(self._of_sets).items()
@@ -225,7 +223,7 @@ class Round:
             variables = ema[direction]
             if self._recipe.structures is not None:
                 style = conditions.style_of(
-                    params[conditions.NETWORK], batch["style"] if direction == FORWARD else source
+                    self._recipe.generator, variables, batch["style"] if direction == FORWARD else source
                 )
                 variables = conditions.conditioned(variables, conditions.Conditions(style, batch["structure"]))
             return translate.translate(

@@ -201,7 +201,7 @@ def test_a_generator_that_is_asked_is_measured_by_what_it_was_asked_for(held_out
     recipe, asked = measure._recipe, np.float32([0.3, 0.4, 0.5, 0.6, 0.7])
     styles = held_out["target"][[0, 1, 2, 0, 1]]
     np.testing.assert_array_equal(columns["style"], styles[:3])
-    statistics = conditions.style_of(features.load("vgg16"), styles)
+    statistics = conditions.style_of(recipe.generator, ema["forward"], styles)
     variables = conditions.conditioned(ema["forward"], conditions.Conditions(statistics, asked))
     fakes = recipe.generator.apply(variables, held_out["source"])
     np.testing.assert_allclose(columns["fake"], fakes[:3], atol=1e-4)
@@ -214,5 +214,5 @@ def test_a_generator_that_is_asked_is_measured_by_what_it_was_asked_for(held_out
         own = networks.style_statistics([metric], params, style[None])
         goal = jax.tree.map(lambda x: x[0], own)
         gains.append(float(networks.measure([metric], params, fake[None], source[None], goal)["style_gain"][0]))
-    assert values["style_gain"] == pytest.approx(np.mean(gains), abs=1e-3)
-    assert standing.style_distance == pytest.approx(1 - np.mean(gains), abs=1e-3)
+    assert values["style_gain"] == pytest.approx(np.mean(gains), rel=5e-3)
+    assert standing.style_distance == pytest.approx(1 - np.mean(gains), rel=5e-3)

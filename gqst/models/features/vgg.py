@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 
 from gqst.models.features import base
 
-_MEAN = (0.485, 0.456, 0.406)
-_DEVIATION = (0.229, 0.224, 0.225)
+MEAN = (0.485, 0.456, 0.406)
+DEVIATION = (0.229, 0.224, 0.225)
 
 
 class _VGG(nn.Module):
@@ -30,7 +30,7 @@ class _VGG(nn.Module):
     def __call__(self, pictures: Float[Array, "b h w 3"], *, layers: Sequence[str]) -> dict[str, jax.Array]:
         """Returns activations by layer; pictures in [0, 1]."""
         last = max(self.layers.index(layer) for layer in layers)
-        x = base.scaled(pictures, _MEAN, _DEVIATION)
+        x = base.scaled(pictures, MEAN, DEVIATION)
         activations: dict[str, jax.Array] = {}
         for layer in self.layers[: last + 1]:
             stage, number = int(layer[4]), int(layer[6:])

@@ -36,9 +36,6 @@ class ResNet(nn.Module, kw_only=True):
       start_at_identity: Whether the last layer starts at zero and adds to the logit of the source, so that training
         starts from the identity and learns the change.
       noise: Whether activations get noise, so that flat areas differ from place to place and pictures have variants.
-      affine: Whether instance norm is followed by a learnt scale and shift of each channel, and the last layer by a
-        learnt factor, as `any_style` sets them.
-      palette: Whether the colours of pictures are first brought to a learnt mean and deviation.
       dtype: Type of the computation; parameters are float32.
       axis_name: Name of pmap's axis, for batch norm.
     """
@@ -49,8 +46,6 @@ class ResNet(nn.Module, kw_only=True):
     norm: layers.Norm = "instance"
     start_at_identity: bool = False
     noise: bool = False
-    affine: bool = False
-    palette: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
@@ -70,8 +65,6 @@ class ResNet(nn.Module, kw_only=True):
         """Returns fakes in [0, 1] of the size of `source`, float32; with `taps`, the activations of these layers."""
         height, width = source.shape[1:3]
         source = layers.pad_to_multiple(source, 2**self.scales)
-        if self.palette:
-            source = layers.Palette()(source)
         x = layers.centre(source).astype(self.dtype)
         tapped = base.Taps(taps, pixels=x)
         x = self._activate(self._conv(x, self.filters, size=7), train)
@@ -95,13 +88,11 @@ class ResNet(nn.Module, kw_only=True):
         # Counted with the convolutions of the blocks, also where a loop made these.
         name = f"Conv_{1 + self.scales + 2 * self.blocks}"
         change = layers.Conv(name=name, features=source.shape[-1], size=7, kernel_init=last, dtype=self.dtype)(x)
-        if self.affine:
-            change = layers.Gain()(change)
         change, source = (z[:, :height, :width].astype(jnp.float32) for z in (change, source))
         return layers.to_picture(change, source if self.start_at_identity else None)
 
     def _normalize(self, x: jax.Array, train: bool) -> jax.Array:
-        return layers.Normalize(kind=self.norm, axis_name=self.axis_name, affine=self.affine)(x, train=train)
+        return layers.Normalize(kind=self.norm, axis_name=self.axis_name)(x, train=train)
 
     def _activate(self, x: jax.Array, train: bool) -> jax.Array:
         if self.noise:
@@ -117,7 +108,7 @@ class ResNet(nn.Module, kw_only=True):
 
     def _loops(self, x: jax.Array, taps: Sequence[str]) -> bool:
         """Whether the blocks, whose only variables are then those of convolutions, are the body of a loop."""
-        plain = self.norm in ("instance", "none") and not (self.affine or self.noise)
+        plain = self.norm in ("instance", "none") and not self.noise
         apart = self.is_initializing() or taps or frames.current() is not None or layers.are_unrolled()
         return plain and not apart and self.blocks > 1 and math.prod(x.shape[:3]) >= _FEWEST_PIXELS
 
