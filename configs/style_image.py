@@ -8,7 +8,7 @@ used, with the shorter side at 290 to 420 px, so that strokes are as wide in the
 
 Cost: 1,300 steps at 256 px, batch 8, a generator of 0.4 M parameters: half a minute on an H100 after compiling. Two CPU
 cores need hours for that; there, `quickstart` with `data.image=PAINTING data.photos=FOLDER` takes a cheaper step, and
-starts with a bundled style.
+starts with the generator for any painting.
 
 The styles that come with gqst were made with these settings (docs/make_bundled_styles.py).
 """

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         type=cli.fraction,
         metavar="0.3..0.9",
         help="with a picture as --style: how much of each picture's structure is kept, as its contrast_structure "
-        "(default: 0.8)",
+        "(default: 0.7)",
     )
     style.add_argument(
         "--style-size",

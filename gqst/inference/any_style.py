@@ -22,7 +22,7 @@ from gqst.runtime import caches, devices
 SIDE = 384
 """Default size in pixels of the shorter side at which a style picture is looked at."""
 
-STRUCTURE = 0.8
+STRUCTURE = 0.7
 """Default contrast_structure that is asked for."""
 
 _MOST_SQUARES = 4

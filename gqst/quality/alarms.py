@@ -27,7 +27,10 @@ WON = 0.02
 """Adversarial loss of a discriminator below which the generator learns nothing from it."""
 
 REPEATED = 0.6
-"""Repetition that a tenth of the fakes exceed, above which the generator stamps flat parts; paintings reach 0.5."""
+"""Repetition that a tenth of the fakes exceed, above which the generator stamps flat parts; paintings reach 0.5.
+
+Fakes that repeat themselves less than their sources do not count.
+"""
 
 _THUMBNAIL = 8
 
@@ -50,7 +53,7 @@ def of_pictures(
     fake: Float[np.ndarray, "n h w 3"],
     *,
     settled: bool,
-    repetition: Float[np.ndarray, "n"] | None = None,
+    repetition: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]] | None = None,
 ) -> list[Alarm]:
     """Returns the alarms that pictures and their translations raise.
 
@@ -58,7 +61,8 @@ def of_pictures(
       source: Held-out pictures in [0, 1].
       fake: Their translations.
       settled: Whether the run is far enough along that the generator should change something.
-      repetition: The metric of this name of each fake; None if it was not measured.
+      repetition: The metric of this name of each fake, and of its source, which may repeat itself too, as boards do;
+        None if it was not measured.
     """
     if not np.isfinite(fake).all():
         return [Alarm("not_finite", "the fakes have values that are not numbers")]
@@ -72,10 +76,13 @@ def of_pictures(
     change = float(np.mean(np.abs(fake - source)))
     if settled and change < UNCHANGED:
         raised.append(Alarm("does_nothing", f"fakes differ from their sources by {change:.4f} on average"))
-    if settled and repetition is not None and (high := float(np.quantile(repetition, 0.9))) > REPEATED:
-        raised.append(
-            Alarm("repetition", f"flat parts are stamped: a tenth of the fakes repeat themselves at {high:.2f}")
-        )
+    if settled and repetition is not None:
+        fakes, sources = repetition
+        high = float(np.quantile(np.where(fakes > sources, fakes, 0.0), 0.9))
+        if high > REPEATED:
+            raised.append(
+                Alarm("repetition", f"flat parts are stamped: a tenth of the fakes repeat themselves at {high:.2f}")
+            )
     return raised
 
 

@@ -124,7 +124,8 @@ class Round:
             shortfall=sum(target.shortfall(values[target.metric]) for target in self._recipe.targets),
         )
         settled = step >= self._settled_at
-        raised = alarms.of_pictures(source, fake, settled=settled, repetition=columns.get("repetition"))
+        repetition = (columns["repetition"], self._own_repetition) if "repetition" in columns else None
+        raised = alarms.of_pictures(source, fake, settled=settled, repetition=repetition)
         # Fakes come right after their sources; jax.tree has sorted the names.
         grid = {"source": self._held_out["source"], "fake": pictures["fake"], **pictures}
         if self._recipe.structures is not None:
@@ -201,6 +202,12 @@ class Round:
         if self._recipe.structures is not None:
             return rows
         return self._mesh.replicate(jax.tree.map(lambda x: x.mean(axis=0), rows))
+
+    @functools.cached_property
+    def _own_repetition(self) -> np.ndarray:
+        """The repetition of each source itself."""
+        measure = jax.jit(metrics.METRICS["repetition"], compiler_options=devices.compile_options(0))
+        return np.concatenate([np.asarray(measure(x[None], x[None])) for x in self._held_out["source"]])
 
     def _style_of(self, rows: np.ndarray) -> np.ndarray:
         """Numbers of the style pictures that these sources are asked to look like, where generators are asked."""

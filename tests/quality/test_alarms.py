@@ -80,6 +80,12 @@ def test_sides_that_eight_does_not_divide(photos):
 def test_stamps_are_an_alarm_once_settled(photos):
     stamped, brushed = np.full(len(photos), 0.7), np.full(len(photos), 0.3)
     tinted = np.clip(photos * np.float32([1.0, 0.7, 0.4]), 0, 1)
-    for settled, values, kinds in ((True, stamped, {"repetition"}), (True, brushed, set()), (False, stamped, set())):
-        raised = alarms.of_pictures(photos, tinted, settled=settled, repetition=values)
+    for settled, values, own, kinds in (
+        (True, stamped, brushed, {"repetition"}),
+        (True, brushed, brushed, set()),
+        (False, stamped, brushed, set()),
+        # A photograph of boards repeats itself.
+        (True, stamped, stamped + 0.1, set()),
+    ):
+        raised = alarms.of_pictures(photos, tinted, settled=settled, repetition=(values, own))
         assert {alarm.kind for alarm in raised} == kinds
