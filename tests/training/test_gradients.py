@@ -1,5 +1,7 @@
 """Gradients of the players: what is kept for them, and which pictures they see."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,13 +53,16 @@ def test_every_picture_is_asked_for_the_style_of_its_target_and_a_structure_of_i
     rng = np.random.default_rng(0)
     views = {"forward": {k: rng.random((2, 32, 32, 3), np.float32) for k in ("source", "target")}}
     keys = jax.random.split(jax.random.key(1), 40)
-    params = recipe.generator.init(jax.random.key(0), views["forward"]["source"])["params"]
-    asked = gradients._asked(recipe, {"forward": params}, views, keys)["forward"]
-    expected = conditions.style_of(recipe.generator, {"params": params}, views["forward"]["target"])
+    params = jax.jit(recipe.generator.init)(jax.random.key(0), views["forward"]["source"])["params"]
+    ask = jax.jit(lambda keys: gradients._asked(recipe, {"forward": params}, views, keys)["forward"])
+    asked = ask(keys)
+    expected = jax.jit(functools.partial(conditions.style_of, recipe.generator))(
+        {"params": params}, views["forward"]["target"]
+    )
     np.testing.assert_allclose(asked.style, expected, rtol=1e-5, atol=1e-6)
     assert asked.structure.shape == (40,) and len(set(asked.structure.tolist())) == 40
     assert 0.4 <= asked.structure.min() < 0.41 and 0.49 < asked.structure.max() <= 0.5
-    swapped = gradients._asked(recipe, {"forward": params}, views, keys[::-1])["forward"]
+    swapped = ask(keys[::-1])
     np.testing.assert_array_equal(swapped.structure, asked.structure[::-1])
 
 
@@ -66,7 +71,8 @@ def test_a_step_moves_the_decoder_and_the_dial_but_not_the_encoder(batch):
     recipe = Recipe(conftest.small("any_style", "losses.asked_structure=1", "losses.identity=1"))
     train_state = state.create(recipe, jax.random.key(0), recipe.initial)
     keys = jax.random.split(jax.random.key(1), 8)
-    grads, _ = gradients.of_generator(recipe, train_state, recipe.frozen, batch, keys)
+    passed = jax.jit(lambda batch: gradients.of_generator(recipe, train_state, recipe.frozen, batch, keys))
+    grads, first = passed(batch)
     assert set(grads.metrics) >= {"loss/asked_structure"}
     parts = grads.grads["forward"].items()
     moved = {part: max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(tree)) for part, tree in parts}
@@ -76,5 +82,5 @@ def test_a_step_moves_the_decoder_and_the_dial_but_not_the_encoder(batch):
     assert min(moved.values()) > 0.0
     # Other targets, other fakes.
     other = {**batch, "target": batch["target"] ** 3}
-    one, two = (gradients.of_generator(recipe, train_state, recipe.frozen, b, keys)[1] for b in (batch, other))
-    assert np.abs(one.pictures["forward"] - two.pictures["forward"]).max() > 1e-2
+    second = passed(other)[1]
+    assert np.abs(first.pictures["forward"] - second.pictures["forward"]).max() > 1e-2

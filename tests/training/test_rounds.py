@@ -1,5 +1,7 @@
 """A round: metrics of the running average on held-out pictures."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -201,10 +203,10 @@ def test_a_generator_that_is_asked_is_measured_by_what_it_was_asked_for(held_out
     recipe, asked = measure._recipe, np.float32([0.3, 0.4, 0.5, 0.6, 0.7])
     styles = held_out["target"][[0, 1, 2, 0, 1]]
     np.testing.assert_array_equal(columns["style"], styles[:3])
-    statistics = conditions.style_of(recipe.generator, ema["forward"], styles)
+    statistics = jax.jit(functools.partial(conditions.style_of, recipe.generator))(ema["forward"], styles)
     variables = conditions.conditioned(ema["forward"], conditions.Conditions(statistics, asked))
-    fakes = recipe.generator.apply(variables, held_out["source"])
-    np.testing.assert_allclose(columns["fake"], fakes[:3], atol=1e-4)
+    fakes = jax.jit(recipe.generator.apply)(variables, held_out["source"])
+    np.testing.assert_allclose(columns["fake"], fakes[:3], atol=1e-3)
     structure = np.asarray(metrics.contrast_structure(fakes, held_out["source"]))
     assert values["structure_error"] == pytest.approx(np.abs(structure - asked).mean(), abs=1e-4)
     (metric,) = (m for m in metrics.METRICS.values() if m.name == "style_gain")
