@@ -10,7 +10,6 @@ of two folders, held out or not, have the structure that is asked for, on averag
 """
 
 import dataclasses
-import pathlib
 import sys
 from typing import Any
 
@@ -89,7 +88,7 @@ def pack(run: str, photos: str, paintings: str) -> None:
     # Where the pictures lay is nobody's business.
     cfg = dataclasses.replace(packed.config, data=gqst.choice("demo"), start_from=None)
     style_files.write(style_files.BASE, cfg, packed.variables, card)
-    pathlib.Path(style_files.BASE).chmod(0o644)
+    style_files.BASE.chmod(0o644)
     print(card)
 
 

@@ -80,15 +80,6 @@ class Conv(nn.Module, kw_only=True):
         return x + _bias(bias, self, x.shape)
 
 
-def convolved(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "s s c f"], bias: Float[Array, "f"]
-) -> Float[Array, "b h w f"]:
-    """Returns what a `Conv` with these parameters, stride 1 and reflected borders gives, in the dtype of x."""
-    x = pad_border(x, (kernel.shape[0] - 1) // 2, "reflect")
-    x = convolutions.conv2d(x, kernel.astype(x.dtype))
-    return x + jnp.broadcast_to(bias, x.shape).astype(x.dtype)
-
-
 class UpConv(nn.Module, kw_only=True):
     """Nearest-neighbour up-sampling by 2 and a 3x3 convolution, free of checkerboard artefacts (Odena et al. 2016).
 

@@ -182,7 +182,9 @@ class _Painter(nn.Module, kw_only=True):
         for name, params in jax.lax.stop_gradient(self.encoder).items():
             if name in ("conv2_1", "conv3_1"):
                 x = nn.max_pool(blocks.keep(x), (2, 2), strides=(2, 2))
-            x = nn.relu(blocks.convolved(x, params["kernel"], params["bias"]))
+            conv = blocks.Conv(parent=None, features=params["bias"].size, dtype=self.dtype)
+            y: Any = conv.apply({"params": params}, x)
+            x = nn.relu(y)
             seen[name.replace("conv", "relu")] = x
         return seen
 
