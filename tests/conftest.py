@@ -7,9 +7,10 @@ import tempfile
 # Before JAX is imported. Level 0: the tests compile far more than they run.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
-os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
-# What is kept between runs is kept between tests of one session alone.
+# What is kept between runs is kept between tests of one session alone: programs too, which many tests share.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="gqst-cache-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(os.environ["XDG_CACHE_HOME"], "programs")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import pathlib
 import socket
