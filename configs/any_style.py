@@ -3,12 +3,14 @@
 Command: `python -m gqst.train --config any_style --workdir runs/any --set data=folders data.root=FOLDER`, where FOLDER
 has trainA (photographs) and trainB (paintings, as many and as different as there are).
 
-Every example is a photograph, a painting and a wanted contrast_structure between 0.3 and 0.9: Gram matrices of the
-painting's own crop are the style to reach, and less structure than wanted costs far more than more. Paintings
+Every example is a photograph, a painting and a wanted contrast_structure between 0.6 and 0.9: Gram matrices of the
+painting's own crop are the style to reach, and too little structure costs ten times as much as too much. Paintings
 change their colours from crop to crop, so that palettes are learnt that no painting has.
 
-The generator sees pictures through VGG-16 and has to learn no more than to paint what it sees: a thousand steps of two
-crops of 160 px, half an hour on two CPU cores, made the one that comes with gqst (docs/make_any_style.py).
+The generator sees pictures through VGG-16 and has to learn no more than to paint what it sees. That which comes with
+gqst began as a decoder of photographs and paintings, then took a thousand steps of two crops of 160 px, half an hour on
+two CPU cores, and had its dial set (docs/make_any_style.py has the commands). To apply one of your own:
+`python -m gqst.stylize --workdir runs/any --style painting.jpg --input photos --output painted`.
 """
 
 from gqst import config

@@ -1,7 +1,9 @@
-"""Makes the generator that takes any picture as its style, `gqst/models/weights/any_style.safetensors`.
+r"""Makes the generator that takes any picture as its style, `gqst/models/weights/any_style.safetensors`.
 
     python docs/make_any_style.py start PICTURES START
-    python -m gqst.train --config any_style --workdir RUN --set data=folders data.root=FOLDER start_from=START
+    python -m gqst.train --config any_style --workdir RUN --set data=folders data.root=FOLDER start_from=START \
+      steps=1000 batch_size=2 image_size=160 preprocess.load_size=300 "preprocess.random_scale=(0.7,1.2)" \
+      round_every=500 round_size=320 round_pictures=28 validation=14 ema_decay=0.98
     python docs/make_any_style.py pack RUN PHOTOS PAINTINGS
 
 The first trains the decoder to give back the pictures of a folder, photographs and paintings, from what the encoder
@@ -27,7 +29,7 @@ from gqst.models.generators import any_style
 from gqst.pictures import folders
 
 STEPS, BATCH, SIDE = 600, 4, 128
-DIALS, PAIRS, WHOLE = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0), 24, 320
+DIALS, PAIRS, WHOLE = (0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0), 24, 320
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")
 
 
@@ -110,7 +112,7 @@ def _calibrate(style: style_files.Style, photos: str, paintings: str) -> None:
 
     reached = np.mean([structures(*pair) for pair in pairs], axis=0)
     print("asked for and reached before calibration:", dict(zip(DIALS, reached.round(3).tolist(), strict=True)))
-    wanted = np.linspace(max(0.4, reached.min()), min(0.8, reached.max()), 9)
+    wanted = np.linspace(max(0.65, reached.min()), min(0.9, reached.max()), 9)
     slope, start = np.polyfit(wanted, np.interp(wanted, reached, DIALS), 1)
     # dial -> offset + slope dial, put into the layer that takes the dial and its square.
     offset = (any_style.MIDDLE - start - slope * any_style.MIDDLE) / any_style.HALF

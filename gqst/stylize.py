@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     style.add_argument(
         "--structure",
         type=cli.fraction,
-        metavar="0.3..0.9",
+        metavar="0.6..0.9",
         help="with a picture as --style: how much of each picture's structure is kept, as its contrast_structure "
         "(default: 0.7)",
     )

@@ -53,8 +53,8 @@ class Stylizer(generator.Generator):
         Args:
           style: The style picture, or several with their weights, as in {"a.jpg": 0.7, "b.jpg": 0.3} or
             "a.jpg:0.7,b.jpg:0.3".
-          structure: contrast_structure of results to their sources that is asked for, a floor more than a value: 0.3 is
-            the most brushwork, 0.9 little more than the palette.
+          structure: contrast_structure of results to their sources that is asked for, on average: the lowest has the
+            most brushwork, 0.9 is little more than the palette.
           base: A generator that takes styles; None takes the one that comes with gqst.
           size: Shorter side in pixels at which the style picture is looked at: a larger one has wider strokes.
           keep_colors: Whether to take only the brightness of the style.

@@ -41,10 +41,15 @@ def of(module: nn.Module, count: int, size: int) -> Conditions:
       size: Number of entries of a style.
 
     Returns:
-      The conditions, one row for all pictures if it was given one; zeros if it was given none.
+      The conditions: a row for each picture, or one for all. Within `init`, zeros if it was given none.
+
+    Raises:
+      ValueError: It was given none.
     """
     if module.has_variable(COLLECTION, "style"):
         return Conditions(module.get_variable(COLLECTION, "style"), module.get_variable(COLLECTION, "structure"))
+    if not module.is_initializing():
+        raise ValueError("this generator takes a style and a structure among its variables: see conditions.conditioned")
     return Conditions(jnp.zeros((count, size)), jnp.zeros(count))
 
 

@@ -12,7 +12,7 @@ class Memory:
     """The rounds of a run and the decisions they lead to; `note` and `recall` carry them through a checkpoint.
 
     Attributes:
-      standings: Standings of all rounds of trained networks: not of the first one, unless the run started from another.
+      standings: Standings of all rounds after the first step.
       good: Step of the last round without an alarm that calls for a roll-back; None before there is one.
       rollbacks: Number of roll-backs so far.
     """

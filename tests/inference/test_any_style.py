@@ -73,7 +73,7 @@ def test_a_painting_is_what_the_generator_is_told_of(base, style_of, paintings):
     stylizer = gqst.Stylizer(paintings / "square.png", base=base, size=SIZE, structure=0.7)
     np.testing.assert_allclose(stylizer(_picture()), _expected(base, style_of(square), 0.7, _picture()), atol=2e-3)
     assert stylizer.step == 7
-    other = gqst.Stylizer(paintings / "square.png", base=base, size=SIZE, structure=0.3)
+    other = gqst.Stylizer(paintings / "square.png", base=base, size=SIZE, structure=0.9)
     assert np.abs(other(_picture()) - stylizer(_picture())).max() > 0.01
     with pytest.raises(types.InputError, match="no noise that a seed could vary"):
         gqst.Stylizer(paintings / "square.png", base=base, size=SIZE, seed=5)
@@ -132,8 +132,8 @@ def test_what_is_no_style(base, paintings, workdir, monkeypatch):
     ):
         with pytest.raises(types.InputError, match=said):
             gqst.Stylizer(style, base=base, size=SIZE)
-    with pytest.raises(types.InputError, match=r"structure must lie between 0.3 and 0.9, got 0.95"):
-        gqst.Stylizer(square, base=base, structure=0.95)
+    with pytest.raises(types.InputError, match=r"structure must lie between 0.6 and 0.9, got 0.5"):
+        gqst.Stylizer(square, base=base, structure=0.5)
     with pytest.raises(types.InputError, match="this generator takes no style: train one with --config any_style"):
         gqst.Stylizer(square, base=any_style.of_run(workdir))
     monkeypatch.setattr(style_files, "BASE", paintings / "none.safetensors")

@@ -134,9 +134,30 @@ def test_channels_get_mean_and_deviation_of_the_style_and_flat_ones_are_not_blow
     np.testing.assert_allclose(halfway, (x + mixed) / 2, atol=1e-5)
 
 
-def test_at_first_less_structure_is_more_style(module, pictures):
+def test_at_first_much_structure_is_the_photograph_itself(module, pictures):
     first = jax.jit(module.init)(jax.random.key(0), pictures)
     style = np.random.default_rng(5).random((3, 9 + 2 * 300), np.float32)
-    shares = module.apply(first, style, np.float32([0.3, 0.6, 0.9]), method="shares_of")
-    # By hand: a logistic function of 1 + 2 (0.6 - structure) / 0.3.
-    np.testing.assert_allclose(shares, np.repeat([[0.9526], [0.7311], [0.2689]], 7, 1), atol=1e-3)
+    shares = module.apply(first, style, np.float32([0.6, 0.75, 0.9]), method="shares_of")
+    # By hand: logistic functions of 4, and of 5 (structure - 0.6) / 0.3 - 3.
+    np.testing.assert_allclose(shares[:, :7], np.full((3, 7), 0.9820), atol=1e-3)
+    np.testing.assert_allclose(shares[:, 7], [0.0474, 0.3775, 0.8808], atol=1e-3)
+
+
+def test_the_photograph_in_the_colours_of_the_painting_is_blended_in(module, variables, style_of, pictures, paintings):
+    style = np.asarray(style_of(paintings))
+
+    def painted(shares):
+        return np.asarray(jitted(style, np.tile(np.float32(shares), (2, 1))))
+
+    jitted = jax.jit(lambda *asked: module.apply(variables, pictures, *asked, method="painted"))
+    whole = painted([1.0] * 7 + [0.0])
+    recolored = any_style._recolored(_opponents(pictures).astype(np.float32), style[:, :3], style[:, 3:9], np.ones(2))
+    # Columns of OPPONENT are of length 1, and at right angles.
+    red, green, blue = np.array([[1, 1, 1], [1, -1, 1], [1, 0, -2]]) / np.sqrt([3, 2, 6])
+    photo = np.clip(np.asarray(recolored) @ np.stack([red, green, blue], 1), 0, 1)
+    np.testing.assert_allclose(painted([1.0] * 8), photo, atol=1e-4)
+    assert np.abs(whole - photo).max() > 0.05
+    between = painted([1.0] * 7 + [0.5])
+    inside = np.all((whole > 0.01) & (whole < 0.99) & (photo > 0.01) & (photo < 0.99), axis=-1)
+    np.testing.assert_allclose(between[inside], (whole[inside] + photo[inside]) / 2, atol=1e-4)
+    assert inside.mean() > 0.2

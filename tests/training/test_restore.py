@@ -12,7 +12,6 @@ import gqst
 from gqst import overrides, types
 from gqst.models import base as models
 from gqst.models import style_files
-from gqst.report import history
 from gqst.training import checkpoint, loop, restore, setup
 from tests import conftest
 
@@ -119,22 +118,6 @@ def test_a_run_without_a_discriminator_gives_none(tmp_path):
     loop.fit(_config("losses.adversarial=off", "losses.total_variation=1"), tmp_path / "first", devices=1, quiet=True)
     taken = restore.start(gqst.Recipe(_config(f"start_from={tmp_path / 'first'}")))
     assert taken.note["generators"] == ["forward"] and not taken.discriminators
-
-
-@pytest.mark.slow
-def test_the_start_is_the_best_round_if_nothing_is_better(tmp_path, capsys):
-    loop.fit(_config(), tmp_path / "first", devices=1, quiet=True)
-    # At this rate weights stay as they are, to the last bit.
-    still = (f"start_from={tmp_path / 'first'}", "generator_optimizer.learning_rate=1e-30", "ema_decay=0.0")
-    result = loop.fit(_config(*still), tmp_path / "run", devices=1)
-    assert result.best is not None and result.best.step == 0
-    assert "the best round is step 0, what it started from" in capsys.readouterr().err
-    assert gqst.load_generator(tmp_path / "run").step == 0
-    assert [standing.step for standing in history.read(tmp_path / "run").standings] == [0, 1]
-    # A run that was stopped at once has had this round.
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "1")
-    loop.fit(_config(*still), tmp_path / "run", devices=1, quiet=True)
-    assert [standing.step for standing in history.read(tmp_path / "run").standings] == [0, 1]
 
 
 def test_a_folder_that_is_no_run(tmp_path, monkeypatch):

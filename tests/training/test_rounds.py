@@ -200,7 +200,7 @@ def test_a_generator_that_is_asked_is_measured_by_what_it_was_asked_for(held_out
     held_out = {name: pictures[:3] if name == "target" else pictures for name, pictures in held_out.items()}
     measure, ema, _ = _make(held_out, "any_style", named=named)
     values, standing, columns, *_ = measure(ema, 7)
-    recipe, asked = measure._recipe, np.float32([0.3, 0.4, 0.5, 0.6, 0.7])
+    recipe, asked = measure._recipe, np.float32([0.6, 0.65, 0.7, 0.75, 0.8])
     styles = held_out["target"][[0, 1, 2, 0, 1]]
     np.testing.assert_array_equal(columns["style"], styles[:3])
     statistics = jax.jit(functools.partial(conditions.style_of, recipe.generator))(ema["forward"], styles)

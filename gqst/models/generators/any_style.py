@@ -2,12 +2,13 @@
 
 An autoencoder whose encoder is VGG-16. Between its layers, channels get mean and deviation of the style's own
 activations in the same places (adaptive instance norm, Huang and Belongie 2017; at every layer of the decoder as in
-Sheng et al. 2018), the more of it the less structure is asked for. So a style is known from one look at its picture.
+Sheng et al. 2018). One pass over a painting is enough to know its style. The more structure is asked for, the more of
+the photograph itself, in the painting's colours, is blended in.
 """
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,11 +37,31 @@ _COLORS = 3
 _COLORED = 9
 """Number of entries of a style for its colours."""
 
-Mix = Callable[[Float[Array, "b h w c"]], Float[Array, "b h w c"]]
+_EXTRA = 3
+"""Places behind those of `channels`, in this order: colours before and after the network, the photograph itself."""
+
+Edit = Callable[[Float[Array, "b h w c"]], Float[Array, "b h w c"]]
 
 
-def _as_it_is(x: jax.Array) -> jax.Array:
+def _as_it_is(x: jax.Array, other: Any = None) -> jax.Array:
+    del other
     return x
+
+
+class _Edits(NamedTuple):
+    """What is done to activations on their way; by default nothing.
+
+    Attributes:
+      recolor_input: To the colours before the network.
+      mix: To the activations at a place of `channels`, which is its second argument.
+      recolor_output: To the colours after the network.
+      blend: To the result, in opponent colours, with the colours before the network as its second argument.
+    """
+
+    recolor_input: Edit = _as_it_is
+    mix: Callable[[Float[Array, "b h w c"], int], Float[Array, "b h w c"]] = _as_it_is
+    recolor_output: Edit = _as_it_is
+    blend: Callable[[Float[Array, "b h w 3"], Float[Array, "b h w 3"]], Float[Array, "b h w 3"]] = _as_it_is
 
 
 class _Shares(nn.Module):
@@ -57,7 +78,7 @@ class _Shares(nn.Module):
     @nn.compact
     def __call__(self, style: Float[Array, "b n"], structure: Float[Array, "b"]) -> Float[Array, "b p"]:
         dial = (MIDDLE - structure)[:, None] / HALF
-        asked = nn.Dense(self.places, kernel_init=_dial_init, bias_init=nn.initializers.ones)
+        asked = nn.Dense(self.places, kernel_init=_dial_init, bias_init=_share_init)
         # What other styles need more or less of; at first nothing.
         own = nn.Dense(self.places, use_bias=False, kernel_init=nn.initializers.zeros)
         logits = asked(jnp.concatenate([dial, dial**2], axis=-1))
@@ -66,7 +87,13 @@ class _Shares(nn.Module):
 
 def _dial_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
     del key
-    return jnp.zeros(shape, dtype).at[0].set(2.0)
+    # The whole style, whatever is asked; the photograph itself for much structure.
+    return jnp.zeros(shape, dtype).at[0, -1].set(-5.0)
+
+
+def _share_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    del key
+    return jnp.full(shape, 4.0, dtype).at[-1].set(-3.0)
 
 
 class _Painter(nn.Module, kw_only=True):
@@ -116,8 +143,8 @@ class _Painter(nn.Module, kw_only=True):
 
     @property
     def places(self) -> int:
-        """Number of places where the style comes in: before and after the network with its colours."""
-        return 1 + len(self.channels) + 1
+        """Number of places where style and structure come in."""
+        return len(self.channels) + _EXTRA
 
     @property
     def entries(self) -> int:
@@ -135,15 +162,19 @@ class _Painter(nn.Module, kw_only=True):
         """Returns pictures in styles, as from `style_of`, of which each place gets a share."""
         ends = np.cumsum([_COLORS, _COLORED - _COLORS, *np.repeat(self.channels, 2)])
         mean, spread, *inner = jnp.split(style, ends[:-1], axis=-1)
-        shares = jnp.moveaxis(shares, 1, 0)
-        each = iter(zip(inner[::2], inner[1::2], shares[1:-1], strict=True))
+        means, deviations = inner[::2], inner[1::2]
+        *mixed, first, last, plain = jnp.moveaxis(shares, 1, 0)
 
-        def mix(x: jax.Array) -> jax.Array:
-            return _mixed(x, *next(each))
+        def mix(x: jax.Array, place: int) -> jax.Array:
+            return _mixed(x, means[place], deviations[place], mixed[place])
 
-        recolor = functools.partial(_recolored, mean=mean, spread=spread)
-        first, last = (functools.partial(recolor, share=share) for share in (shares[0], shares[-1]))
-        return self._network(source, mix, first, last)
+        edits = _Edits(
+            recolor_input=functools.partial(_recolored, mean=mean, spread=spread, share=first),
+            mix=mix,
+            recolor_output=functools.partial(_recolored, mean=mean, spread=spread, share=last),
+            blend=functools.partial(_toward, share=plain),
+        )
+        return self._network(source, edits)
 
     def style_of(self, pictures: Float[Array, "b h w 3"]) -> Float[Array, "b n"]:
         """Returns the style of pictures in [0, 1].
@@ -154,26 +185,29 @@ class _Painter(nn.Module, kw_only=True):
         mean, variance = norms.moments(_with_sums(blocks.to_opponent(pictures)))
         seen = [mean[:, 0, 0, :_COLORS], variance[:, 0, 0]]
 
-        def look(x: jax.Array) -> jax.Array:
+        def look(x: jax.Array, place: int) -> jax.Array:
+            del place
             mean, variance = norms.moments(x)
             # The gradient of a root has no bound at 0.
             seen.extend([mean[:, 0, 0], jnp.sqrt(variance[:, 0, 0] + norms.EPSILON)])
             return x
 
-        self._network(pictures, look)
+        self._network(pictures, _Edits(mix=look))
         return jnp.concatenate(seen, axis=-1)
 
-    def _network(self, source: jax.Array, mix: Mix, first: Mix = _as_it_is, last: Mix = _as_it_is) -> jax.Array:
-        """The picture, with `mix` at every inner place, and `first` and `last` for colours."""
+    def _network(self, source: jax.Array, edits: _Edits) -> jax.Array:
+        """The picture after encoder and decoder, edited on its way."""
         height, width = source.shape[1:3]
-        source = blocks.pad_to_multiple(source, self.multiple)
-        x = self._encoded(_picture(first(blocks.to_opponent(source))))[ENCODED]
-        x = blocks.keep(mix(nn.relu(self.first(mix(_SCALE * x)))))
-        for inner, outer in zip(self.inner, self.outer, strict=True):
-            x = blocks.keep(x + outer(nn.relu(mix(inner(x)))))
-        x = blocks.keep(mix(nn.relu(self.second(nn.relu(self.up2(x))))))
-        x = self.last(mix(nn.relu(self.up1(x)))) + 0.5
-        return _picture(last(blocks.to_opponent(x)))[:, :height, :width]
+        source, mix = blocks.pad_to_multiple(source, self.multiple), edits.mix
+        recolored = edits.recolor_input(blocks.to_opponent(source))
+        x = mix(_SCALE * self._encoded(_picture(recolored))[ENCODED], 0)
+        x = blocks.keep(mix(nn.relu(self.first(x)), 1))
+        for place, (inner, outer) in enumerate(zip(self.inner, self.outer, strict=True), 2):
+            x = blocks.keep(x + outer(nn.relu(mix(inner(x), place))))
+        x = blocks.keep(mix(nn.relu(self.second(nn.relu(self.up2(x)))), self.blocks + 2))
+        x = self.last(mix(nn.relu(self.up1(x)), self.blocks + 3)) + 0.5
+        x = edits.blend(edits.recolor_output(blocks.to_opponent(x)), recolored)
+        return _picture(x)[:, :height, :width]
 
     def _encoded(self, source: jax.Array) -> dict[str, jax.Array]:
         """Activations of VGG-16 by layer. Borders are reflected: zeros, as in its training, would leave a rim."""
@@ -202,7 +236,7 @@ class AnyStyle(_Painter, kw_only=True):
     """
 
     hidden: pydantic.PositiveInt = 16
-    structures: tuple[float, float] = (0.3, 0.9)
+    structures: tuple[float, float] = (0.6, 0.9)
 
     def setup(self) -> None:
         """Creates the parameters of the network, and those of the dial."""
@@ -255,9 +289,11 @@ class OneStyle(_Painter, kw_only=True):
         """Returns fakes in [0, 1] of the size of `source`, float32; with `taps`, the activations of these layers."""
         if taps:
             return self.tapped(source, taps)
-        # Colours stay: a covariance that is moved entry by entry may be none any more.
+        # Colours are not trained: steps of single entries could make of a covariance what is none, and less of the
+        # painting's palette, or more of the photograph, is the shortest way to most other aims.
         style = jnp.concatenate([jax.lax.stop_gradient(self.style[:_COLORED]), self.style[_COLORED:]])
-        return self.painted(source, style[None], self.shares[None])
+        shares = jnp.concatenate([self.shares[:-_EXTRA], jax.lax.stop_gradient(self.shares[-_EXTRA:])])
+        return self.painted(source, style[None], shares[None])
 
 
 def _encoder() -> Any:
@@ -280,8 +316,8 @@ def _mixed(
     mean, deviation = mean[:, None, None], deviation[:, None, None]
     least = (deviation / _MOST_GAIN) ** 2 + norms.EPSILON
     gain = jnp.sqrt((deviation**2 + least) / (own[1] + least))
-    wide, share = x.astype(jnp.float32), share[:, None, None, None]
-    return (wide + share * ((wide - own[0]) * gain + mean - wide)).astype(x.dtype)
+    wide = x.astype(jnp.float32)
+    return _toward(wide, (wide - own[0]) * gain + mean, share).astype(x.dtype)
 
 
 def _recolored(
@@ -299,7 +335,12 @@ def _recolored(
     # Row vectors: (x - mean) T^t with T = L_style L_own^-1.
     turn = jax.scipy.linalg.solve_triangular(roots[1], jnp.swapaxes(roots[0], 1, 2), lower=True, trans=1)
     matched = (_flat(x - own[0][..., :_COLORS]) @ turn).reshape(x.shape) + mean[:, None, None]
-    return x + share[:, None, None, None] * (matched - x)
+    return _toward(x, matched, share)
+
+
+def _toward(x: jax.Array, other: jax.Array, share: Float[Array, "b"]) -> jax.Array:
+    """Activations with a share of the way to others gone."""
+    return x + share[:, None, None, None].astype(x.dtype) * (other - x)
 
 
 def _moments(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
