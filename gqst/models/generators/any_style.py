@@ -289,8 +289,8 @@ class OneStyle(_Painter, kw_only=True):
         """Returns fakes in [0, 1] of the size of `source`, float32; with `taps`, the activations of these layers."""
         if taps:
             return self.tapped(source, taps)
-        # Colours are not trained: steps of single entries could make of a covariance what is none, and less of the
-        # painting's palette, or more of the photograph, is the shortest way to most other aims.
+        # Colours are not trained: steps of single entries could make of a covariance what is none. Nor are their shares
+        # and that of the photograph, which nothing keeps between 0 and 1.
         style = jnp.concatenate([jax.lax.stop_gradient(self.style[:_COLORED]), self.style[_COLORED:]])
         shares = jnp.concatenate([self.shares[:-_EXTRA], jax.lax.stop_gradient(self.shares[-_EXTRA:])])
         return self.painted(source, style[None], shares[None])
